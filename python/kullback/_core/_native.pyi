@@ -1,0 +1,43 @@
+"""The native module; every argument is positional. Rows lie on the last axis."""
+
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+
+__version__: Final[str]
+
+class RowError(ValueError):
+    """args = (reason, argument, row, column, value)."""
+
+def divergence(
+    name: str,
+    p: npt.NDArray[Any],
+    q: npt.NDArray[Any] | None,
+    kind_p: str,
+    kind_q: str,
+    parameter: float | None,
+    temperature: float,
+    threads: int,
+    /,
+) -> npt.NDArray[np.float64]: ...
+def compare(
+    p: npt.NDArray[Any],
+    q: npt.NDArray[Any],
+    kind_p: str,
+    kind_q: str,
+    columns: list[str],
+    targets: npt.NDArray[np.int64] | None,
+    temperature: float,
+    threads: int,
+    /,
+) -> dict[str, npt.NDArray[Any]]: ...
+def registry() -> list[str]: ...
+def num_threads() -> int: ...
+def set_num_threads(n: int, /) -> None: ...
+def isa() -> str: ...
+def set_isa(name: str, /) -> None: ...
+def available_isas() -> list[str]: ...
+def build_profile() -> str: ...
+def read_rate(array: npt.NDArray[np.float32], threads: int, /) -> float: ...
+def exp_sum(array: npt.NDArray[np.float32], repeats: int, threads: int, /) -> float: ...

@@ -1,0 +1,22 @@
+"""Offline scoring of files of distributions, in bounded memory: ``kullback score`` and `score`.
+
+Data flows one way::
+
+    sources/        rows of a file, whatever its format          (one file per format)
+      │ open        inputs.py     all files of a run, checked against each other
+      │ cut         plan.py       parts (the unit of resuming) and blocks (the unit of memory)
+      │ compare     rules.py      kullback.compare, or llama.cpp's rule (llama_rule.py)
+      │ write       output.py     Parquet parts, whole or not at all; manifest.py says whose they are
+      ▼ summarise   summary.py    estimates with their errors (statistics.py), shown by table.py
+
+`engine` drives it; `cli` and `commands` are the command line.
+"""
+
+from __future__ import annotations
+
+from .engine import score
+from .errors import InputError, OutputError, UsageError
+from .result import Progress, ScoreResult
+from .summary import Summary, summarise
+
+__all__ = ["InputError", "OutputError", "Progress", "ScoreResult", "Summary", "UsageError", "score", "summarise"]

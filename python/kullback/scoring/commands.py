@@ -1,0 +1,109 @@
+"""The commands of ``kullback``, as click sees them: they parse, call the library and print; nothing is decided here."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+from rich.console import Console
+from rich.text import Text
+
+from .engine import score as run_score
+from .inputs import describe_file
+from .options import DEFAULT_MEMORY, ENGINES, RULES
+from .progress import show_progress
+from .sources import KINDS
+from .summary import json_safe
+from .table import rich_table
+
+__all__ = ["kullback"]
+
+_JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
+
+
+def _version(context: click.Context, _parameter: click.Parameter, wanted: bool) -> None:
+    if wanted and not context.resilient_parsing:
+        from .._core.backend import version
+
+        click.echo(f"kullback {version()}")
+        context.exit()
+
+
+@click.group(invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"]})
+@click.option(
+    "--version", is_flag=True, is_eager=True, expose_value=False, callback=_version, help="Print it and exit."
+)
+@click.pass_context
+def kullback(context: click.Context) -> None:
+    """Divergences between next-token distributions."""
+    if context.invoked_subcommand is None:
+        click.echo(context.get_help())
+
+
+@kullback.command()
+@click.argument("reference", type=click.Path(path_type=Path))
+@click.argument("candidates", type=click.Path(path_type=Path), nargs=-1, required=True)
+@click.option("--out", type=click.Path(path_type=Path), required=True, help="Directory for the result.")
+@click.option("--metrics", metavar="NAME,…", help="Columns to compute; all by default.")
+@click.option("--targets", type=click.Path(path_type=Path), help=".npy file with the token that followed each row.")
+@click.option("--vocab-size", type=int, metavar="N", help="Use only the first N columns of every file.")
+@click.option("--temperature", type=float, default=1.0, metavar="T", help="Divide logits by T.")
+@click.option("--group-size", type=int, metavar="N", help="Rows per group, for the errors over groups.")
+@click.option("--input", "kind", type=click.Choice(KINDS), default="logits", help="What .npy files hold.")
+@click.option("--kld-rule", type=click.Choice(RULES), default="exact", help="llama.cpp: as its tool prints.")
+@click.option("--engine", default="local", help=f"Where to run ({', '.join(ENGINES)}).")
+@click.option("--threads", type=int, metavar="N", help="Threads; all processors by default.")
+@click.option("--memory", default=DEFAULT_MEMORY, metavar="SIZE", help=f"Memory to stay within ({DEFAULT_MEMORY}).")
+@click.option("--overwrite", is_flag=True, help="Replace a run with other inputs or options.")
+@click.option("--quiet", is_flag=True, help="Show no progress.")
+@_JSON
+def score(
+    reference: Path, candidates: tuple[Path, ...], out: Path, kind: str, quiet: bool, as_json: bool, **options: Any
+) -> None:
+    """Compare CANDIDATES with REFERENCE, row by row.
+
+    Files are .npy arrays (…, rows, vocabulary) or base-logits files of llama.cpp. The rows go to
+    DIR/CANDIDATE/part-*.parquet, the statistics to DIR/summary.json. The same command again continues an interrupted
+    run.
+    """
+    with show_progress(quiet) as progress:
+        result = run_score(reference, candidates, out, input=kind, progress=progress, **options)
+    for warning in result.warnings:
+        click.echo(f"kullback: warning: {warning}", err=True)
+    if as_json:
+        _print_json(result.to_dict())
+        return
+    console = _console()
+    console.print(rich_table(result.summaries))
+    kept = f" ({result.parts_kept} kept from before)" if result.parts_kept else ""
+    console.print(Text(f"{result.parts_written + result.parts_kept} parts{kept} and summary.json in {out}"))
+
+
+@kullback.command()
+@click.argument("files", type=click.Path(path_type=Path), nargs=-1, required=True)
+@_JSON
+def inspect(files: tuple[Path, ...], as_json: bool) -> None:
+    """Tell format, sizes and state of FILES without reading their rows."""
+    facts = [describe_file(file) for file in files]
+    if as_json:
+        _print_json(facts[0] if len(facts) == 1 else facts)
+        return
+    for fact in facts:
+        warnings = fact.pop("warnings")
+        width = max(len(name) for name in fact)
+        for name, value in fact.items():
+            click.echo(f"{name:<{width}}  {value:,}" if isinstance(value, int) else f"{name:<{width}}  {value}")
+        for warning in warnings:
+            click.echo(f"kullback: warning: {warning}", err=True)
+
+
+def _console() -> Console:
+    # Not a terminal: no width to fit into, so that nothing is cut off in logs.
+    return Console() if sys.stdout.isatty() else Console(width=200)
+
+
+def _print_json(content: Any) -> None:
+    click.echo(json.dumps(json_safe(content), indent=2, ensure_ascii=False))

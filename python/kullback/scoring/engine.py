@@ -1,0 +1,237 @@
+"""The run itself: plan the rows, read a block of every file, compare, write the part, at the end summarise the parts.
+
+While one block is compared the next is read and decoded in other threads. All candidates are compared with a block
+of the reference while it is in memory, so the reference is read once however many there are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .errors import UsageError
+from .inputs import Inputs
+from .manifest import SCHEMA_VERSION, make_manifest
+from .options import DEFAULT_MEMORY, Options, check_engine, normalise_metrics, parse_memory
+from .output import RunDirectory
+from .plan import Part, Plan, make_plan
+from .result import Progress, ScoreResult
+from .rules import Comparer
+from .sources import Source
+from .summary import Summary, json_safe, summarise
+
+__all__ = ["score"]
+
+# Decoding takes a processor, and the comparison wants them too.
+_MOST_READERS = 8
+
+StrPath = str | PathLike[str]
+Columns = dict[str, NDArray[Any]]
+
+
+@dataclass(frozen=True)
+class _Block:
+    """Rows `start` to `stop` of a part, and the candidates whose file of that part is missing."""
+
+    part: Part
+    start: int
+    stop: int
+    names: tuple[str, ...]
+
+
+class _Run:
+    """One pass over the rows that no finished part covers yet."""
+
+    def __init__(self, inputs: Inputs, plan: Plan, comparer: Comparer, directory: RunDirectory) -> None:
+        self._inputs = inputs
+        self._comparer = comparer
+        self._directory = directory
+        parts = plan.parts()
+        missing = [tuple(name for name in inputs.candidates if not directory.has_part(name, part)) for part in parts]
+        self.parts_missing = sum(len(names) for names in missing)
+        self.parts_kept = len(parts) * len(inputs.candidates) - self.parts_missing
+        self._blocks = [
+            _Block(part, start, stop, names)
+            for part, names in zip(parts, missing, strict=True)
+            if names
+            for start, stop in plan.blocks(part)
+        ]
+
+    def _sources(self, block: _Block) -> list[Source]:
+        return [self._inputs.reference, *(self._inputs.candidates[name] for name in block.names)]
+
+    def _size(self, block: _Block) -> tuple[int, int]:
+        """Return rows and bytes of a block, over its files."""
+        n_rows = block.stop - block.start
+        return n_rows * len(block.names), n_rows * sum(source.row_bytes for source in self._sources(block))
+
+    def execute(self, report: Callable[[Progress], None]) -> None:
+        """Write every missing part."""
+        total_rows, total_bytes = (sum(sizes) for sizes in zip((0, 0), *map(self._size, self._blocks), strict=True))
+        rows = n_bytes = 0
+        report(Progress(rows, total_rows, n_bytes, total_bytes))
+        done: dict[str, list[Columns]] = {}  # of the part in hand, by candidate and block
+        for block, (p, *candidates) in self._read_ahead():
+            targets = self._inputs.targets(block.start, block.stop)
+            for name, q in zip(block.names, candidates, strict=True):
+                source = self._inputs.candidates[name]
+                done.setdefault(name, []).append(self._comparer.compare(source, p, q, targets, block.start))
+            for source in self._sources(block):
+                source.release(block.start, block.stop)
+            if block.stop == block.part.stop:
+                self._write(block.part, done)
+                done = {}
+            more_rows, more_bytes = self._size(block)
+            rows, n_bytes = rows + more_rows, n_bytes + more_bytes
+            report(Progress(rows, total_rows, n_bytes, total_bytes))
+
+    def _read_ahead(self) -> Iterator[tuple[_Block, list[NDArray[Any]]]]:
+        """Yield each block with its arrays, reading the next one meanwhile, each file in a thread of its own."""
+        n_readers = min(1 + len(self._inputs.candidates), _MOST_READERS)
+        with ThreadPoolExecutor(n_readers, thread_name_prefix="kullback-read") as readers:
+
+            def submit(block: _Block) -> list[Future[NDArray[Any]]]:
+                return [readers.submit(source.read, block.start, block.stop) for source in self._sources(block)]
+
+            pending: tuple[_Block, list[Future[NDArray[Any]]]] | None = None
+            for block in self._blocks:
+                ready = None if pending is None else (pending[0], [future.result() for future in pending[1]])
+                pending = (block, submit(block))
+                if ready is not None:
+                    yield ready
+                    del ready
+            if pending is not None:
+                yield pending[0], [future.result() for future in pending[1]]
+
+    def _write(self, part: Part, done: dict[str, list[Columns]]) -> None:
+        keys = {
+            "row": np.arange(part.start, part.stop, dtype=np.int64),
+            "group": self._inputs.groups(part.start, part.stop),
+            "target": self._inputs.targets(part.start, part.stop),
+        }
+        for name, blocks in done.items():
+            columns = {column: np.concatenate([block[column] for block in blocks]) for column in blocks[0]}
+            self._directory.write_part(name, part.number, keys, columns)
+
+
+def score(
+    reference: StrPath,
+    candidates: StrPath | Sequence[StrPath],
+    out: StrPath,
+    *,
+    metrics: str | Sequence[str] | None = None,
+    targets: StrPath | None = None,
+    vocab_size: int | None = None,
+    temperature: float = 1.0,
+    group_size: int | None = None,
+    input: str = "logits",
+    kld_rule: str = "exact",
+    engine: str = "local",
+    threads: int | None = None,
+    memory: int | str = DEFAULT_MEMORY,
+    overwrite: bool = False,
+    progress: Callable[[Progress], None] | None = None,
+) -> ScoreResult:
+    """Compare files of distributions row by row, in bounded memory, and write the result to a directory.
+
+    Rows are read in blocks that fit `memory`, whatever the size of the files. The summary at the end needs a few
+    columns of 8 bytes a row.
+
+    Parameters
+    ----------
+    reference : path
+        ``.npy`` array of shape (..., rows, vocabulary), or a llama.cpp base-logits file.
+    candidates : path or sequence of path
+        One or more files with the same rows.
+    out : path
+        Output directory. If it holds an unfinished run with the same inputs and options, that run is continued.
+    metrics : sequence of str, optional
+        Columns, as in `kullback.compare`; all by default.
+    targets : path, optional
+        ``.npy`` file with the token that followed each row. llama.cpp references know it themselves.
+    vocab_size : int, optional
+        Use only the first so many columns of every file (padded vocabularies).
+    temperature : float, default 1.0
+        Divides logits and log-probabilities.
+    group_size : int, optional
+        Rows per group for the bootstrap; by default the file's chunks, or the first axis of an array of three or more.
+    input : str, default "logits"
+        What the numbers of ``.npy`` files are: ``"logits"``, ``"log_probs"``, ``"probs"`` or ``"weights"``.
+    kld_rule : {"exact", "llama.cpp"}, default "exact"
+        ``"llama.cpp"`` reproduces that tool's own numbers, which are not exactly a divergence.
+    engine : {"local"}, default "local"
+        Where to run.
+    threads : int, optional
+        Threads of the native backend.
+    memory : int or str, default "512MiB"
+        Memory that the process is meant to stay within; it decides the block size and changes no digit.
+    overwrite : bool, default False
+        Replace a run with other inputs or options.
+    progress : callable, optional
+        Called with a `Progress` after every block.
+
+    Returns
+    -------
+    ScoreResult
+        Summaries by candidate; also in ``out/summary.json``, the rows in ``out/<candidate>/part-*.parquet``.
+
+    Raises
+    ------
+    UsageError
+        An option is wrong (a ValueError).
+    InputError
+        A file is bad or does not fit (a ValueError).
+    OutputError
+        The directory belongs to another run or cannot be written (an OSError).
+    """
+    from .._core.backend import info
+
+    _require_pyarrow()
+    check_engine(engine)
+    options = Options(normalise_metrics(metrics), vocab_size, float(temperature), group_size, input, kld_rule)
+    budget = parse_memory(memory)
+    if threads is not None and threads < 1:
+        raise UsageError(f"threads must be at least 1; got {threads}")
+    paths = [Path(candidates)] if isinstance(candidates, (str, PathLike)) else [Path(path) for path in candidates]
+    facts = info()
+    with Inputs(Path(reference), paths, None if targets is None else Path(targets), options) as inputs:
+        comparer = Comparer(inputs, options, threads)
+        columns = comparer.columns()
+        plan = make_plan(inputs, budget)
+        directory = RunDirectory(Path(out), make_manifest(inputs, options, plan, columns, facts), overwrite)
+        run = _Run(inputs, plan, comparer, directory)
+        run.execute(progress or (lambda _: None))
+        groups = inputs.groups(0, inputs.n_rows)
+        summaries = {name: summarise(directory.columns(name, len(plan.parts())), groups) for name in inputs.candidates}
+        directory.write_json("summary.json", _summary_file(inputs, options, summaries))
+        return ScoreResult(Path(out), summaries, tuple(inputs.warnings), run.parts_kept, run.parts_missing)
+
+
+def _require_pyarrow() -> None:
+    try:
+        import pyarrow  # noqa: F401
+    except ModuleNotFoundError:
+        message = "scoring writes Parquet and needs the package pyarrow; install it with: pip install 'kullback[score]'"
+        raise ModuleNotFoundError(message, name="pyarrow") from None
+
+
+def _summary_file(inputs: Inputs, options: Options, summaries: Mapping[str, Summary]) -> dict[str, Any]:
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "reference": str(inputs.reference.path),
+        "rows": inputs.n_rows,
+        "vocab_size": inputs.vocab_size,
+        "kld_rule": options.kld_rule,
+        "warnings": inputs.warnings,
+        "candidates": {
+            name: {"path": str(inputs.candidates[name].path), **json_safe(summary.to_dict())}
+            for name, summary in summaries.items()
+        },
+    }

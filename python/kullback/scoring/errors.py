@@ -1,0 +1,20 @@
+"""The three ways a scoring run can be refused, one class each.
+
+Every message is one sentence that says what was expected and what was found; the command line prints it as it is.
+"""
+
+from __future__ import annotations
+
+__all__ = ["InputError", "OutputError", "UsageError"]
+
+
+class UsageError(ValueError):
+    """An option has a value that no input could make right (command line: exit status 2)."""
+
+
+class InputError(ValueError):
+    """An input file is missing, unreadable, foreign, or does not fit the others (exit status 1)."""
+
+
+class OutputError(OSError):
+    """The output directory cannot be written, or belongs to another run (exit status 1)."""

@@ -1,0 +1,208 @@
+"""The files of one run, opened together and checked against each other before anything is written."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from contextlib import ExitStack, closing
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .errors import InputError, UsageError
+from .options import Options
+from .sources import LlamaSource, Source, open_source, read_token_ids
+
+__all__ = ["Inputs", "candidate_names", "describe_file"]
+
+_RESERVED = {"summary.json", "manifest.json"}
+
+
+def candidate_names(paths: Sequence[Path]) -> list[str]:
+    """Return one folder name per candidate: its file stem made safe, numbered where two would be alike."""
+    names: list[str] = []
+    taken = set(_RESERVED)
+    for path in paths:
+        stem = re.sub(r"[^A-Za-z0-9._-]+", "_", path.stem).strip(".")[:100] or "candidate"
+        name, number = stem, 1
+        while name.lower() in taken:  # some file systems do not tell upper from lower case
+            number += 1
+            name = f"{stem}-{number}"
+        taken.add(name.lower())
+        names.append(name)
+    return names
+
+
+class Inputs:
+    """A reference, its candidates, and the target and group of every row.
+
+    Parameters
+    ----------
+    reference : Path
+        File of the reference distributions.
+    candidates : sequence of Path
+        Files to compare with it.
+    targets : Path, optional
+        ``.npy`` file with the token that followed each row; llama.cpp references know it themselves.
+    options : Options
+        The run's options.
+
+    Attributes
+    ----------
+    reference : Source
+    candidates : dict of str to Source
+        By folder name.
+    n_rows : int
+        Rows that all files have.
+    vocab_size : int
+        Columns that are compared.
+    warnings : list of str
+        What the user has to know about the inputs.
+
+    Raises
+    ------
+    InputError
+        If a file is bad or does not fit the others.
+    """
+
+    def __init__(self, reference: Path, candidates: Sequence[Path], targets: Path | None, options: Options) -> None:
+        if not candidates:
+            raise UsageError("at least one candidate is needed")
+        self._options = options
+        self._stack = ExitStack()
+        try:
+            self.reference = self._open(reference)
+            names = candidate_names(candidates)
+            self.candidates = {name: self._open(path) for name, path in zip(names, candidates, strict=True)}
+            self.sources: list[Source] = [self.reference, *self.candidates.values()]
+            self.warnings = list(dict.fromkeys(w for source in self.sources for w in source.warnings))
+            self.n_rows = self._common_rows()
+            self.vocab_size = self._common_vocabulary()
+            self._check_tokens()
+            self._check_rule()
+            self._target_path = targets
+            self._targets = None if targets is None else self._read_targets(targets)
+            self._check_target_range()
+        except BaseException:
+            self._stack.close()
+            raise
+
+    def _open(self, path: Path) -> Source:
+        source = open_source(path, self._options.kind)
+        self._stack.callback(source.close)
+        return source
+
+    def _common_rows(self) -> int:
+        n_rows = min(source.n_rows for source in self.sources)
+        for source in self.sources[1:]:
+            if source.announced_rows != self.reference.announced_rows:
+                raise InputError(
+                    f"{source.path} has {source.announced_rows} rows but the reference {self.reference.path} has "
+                    f"{self.reference.announced_rows}; expected one row for each of the reference's"
+                )
+        for source in self.sources:
+            if source.n_rows > n_rows and source.n_rows == source.announced_rows:
+                self.warnings.append(f"{source.path}: only its first {n_rows} of {source.n_rows} rows are scored")
+        return n_rows
+
+    def _common_vocabulary(self) -> int:
+        wanted = self._options.vocab_size
+        for source in self.sources:
+            if wanted is not None and wanted > source.vocab_size:
+                raise InputError(f"vocab_size is {wanted} but {source.path} has only {source.vocab_size} columns")
+            if wanted is None and source.vocab_size != self.reference.vocab_size:
+                smaller = min(source.vocab_size, self.reference.vocab_size)
+                raise InputError(
+                    f"{source.path} has {source.vocab_size} columns but the reference {self.reference.path} has "
+                    f"{self.reference.vocab_size}; if the larger vocabulary is padded, compare the first {smaller} "
+                    f"with vocab_size (--vocab-size {smaller})"
+                )
+        return wanted or self.reference.vocab_size
+
+    def _check_tokens(self) -> None:
+        """Two llama.cpp files must come from the same text, cut in the same way."""
+        if not isinstance(self.reference, LlamaSource):
+            return
+        for source in self.candidates.values():
+            if not isinstance(source, LlamaSource):
+                continue
+            for name in ("n_ctx", "chunk_stride", "rows_per_chunk"):
+                mine, theirs = getattr(source.layout, name), getattr(self.reference.layout, name)
+                if mine != theirs:
+                    raise InputError(f"{source.path} has {name} {mine} but the reference has {theirs}")
+            if not np.array_equal(source.tokens, self.reference.tokens):
+                raise InputError(f"{source.path} holds other tokens than the reference {self.reference.path}")
+
+    def _check_rule(self) -> None:
+        if self._options.kld_rule != "llama.cpp":
+            return
+        if not isinstance(self.reference, LlamaSource):
+            raise InputError(f"kld_rule llama.cpp needs a llama.cpp reference file; {self.reference.path} is not one")
+        for source in self.candidates.values():
+            if source.kind != "logits":
+                raise InputError(f"kld_rule llama.cpp needs logits; {source.path} holds {source.kind}")
+
+    def _read_targets(self, path: Path) -> NDArray[np.int64]:
+        targets = read_token_ids(path)
+        if targets.size not in {self.n_rows, self.reference.announced_rows}:
+            raise InputError(f"{path} holds {targets.size} token ids; expected one per row, {self.n_rows}")
+        return targets
+
+    def _check_target_range(self) -> None:
+        for start in range(0, self.n_rows, 1 << 20):
+            targets = self.targets(start, min(start + (1 << 20), self.n_rows))
+            if targets is None:
+                return
+            bad = (targets < 0) | (targets >= self.vocab_size)
+            if bad.any():
+                row = int(np.argmax(bad))
+                raise InputError(
+                    f"{self._target_path or self.reference.path}: the target token of row {start + row} is "
+                    f"{targets[row]}, outside the vocabulary of {self.vocab_size}"
+                )
+
+    @property
+    def has_targets(self) -> bool:
+        """Whether the token that followed each row is known."""
+        return self.targets(0, 0) is not None
+
+    def targets(self, start: int, stop: int) -> NDArray[np.int64] | None:
+        """Return the token that followed each row, or None."""
+        if self._targets is not None:
+            return self._targets[start:stop]
+        return self.reference.targets(start, stop)
+
+    def groups(self, start: int, stop: int) -> NDArray[np.int64] | None:
+        """Return the group of each row, or None."""
+        if self._options.group_size is not None:
+            return np.arange(start, stop, dtype=np.int64) // self._options.group_size
+        return self.reference.groups(start, stop)
+
+    def paths(self) -> dict[str, Path]:
+        """Return every input file by its role."""
+        paths = {"reference": self.reference.path}
+        paths |= {f"candidate {name}": source.path for name, source in self.candidates.items()}
+        return paths if self._target_path is None else {**paths, "targets": self._target_path}
+
+    def __enter__(self) -> Inputs:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stack.close()
+
+
+def describe_file(path: Path) -> dict[str, Any]:
+    """Return what ``kullback inspect`` prints about a file: its path, facts and warnings.
+
+    Raises
+    ------
+    InputError
+        If the file is bad.
+    """
+    with closing(open_source(path, kind="weights")) as source:  # the kind that takes every type of number
+        return {"path": str(path), **source.describe(), "warnings": list(source.warnings)}

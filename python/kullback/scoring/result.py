@@ -1,0 +1,76 @@
+"""What a run tells its caller: how far it is, and what came out."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from .summary import Summary
+
+__all__ = ["Progress", "ScoreResult"]
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a run is; rows and bytes are counted over all files that still have to be read.
+
+    Attributes
+    ----------
+    rows, total_rows : int
+        Rows compared so far and in all, each candidate counted.
+    bytes, total_bytes : int
+        Bytes of input behind them.
+    """
+
+    rows: int
+    total_rows: int
+    bytes: int
+    total_bytes: int
+
+
+@dataclass(frozen=True)
+class ScoreResult(Mapping[str, Summary]):
+    """Summaries by candidate, and where the rest is.
+
+    Attributes
+    ----------
+    directory : Path
+        The output directory.
+    summaries : dict of str to Summary
+        By candidate, in the order given.
+    warnings : tuple of str
+        What the user has to know about the inputs.
+    parts_kept, parts_written : int
+        Parts of an earlier, unfinished run, and parts of this one.
+    """
+
+    directory: Path
+    summaries: dict[str, Summary]
+    warnings: tuple[str, ...]
+    parts_kept: int
+    parts_written: int
+
+    def __getitem__(self, name: str) -> Summary:
+        """Return the summary of a candidate."""
+        return self.summaries[name]
+
+    def __iter__(self) -> Iterator[str]:
+        """Iterate over the candidates' names."""
+        return iter(self.summaries)
+
+    def __len__(self) -> int:
+        """Return the number of candidates."""
+        return len(self.summaries)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the content of ``summary.json``."""
+        return json.loads((self.directory / "summary.json").read_text(encoding="utf-8"))  # type: ignore[no-any-return]
+
+    def __str__(self) -> str:
+        """Return the summaries side by side, as plain text."""
+        from .table import plain_text
+
+        return plain_text(self.summaries)

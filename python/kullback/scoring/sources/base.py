@@ -1,0 +1,91 @@
+"""What the engine asks of a file format: rows of numbers, by number, and a few facts about them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["RowBuffers", "Source"]
+
+
+class Source(Protocol):
+    """Rows of one file, read in order and in blocks.
+
+    Attributes
+    ----------
+    path : Path
+        The file.
+    format : str
+        Name of the format, for instance ``"npy"`` or ``"llama.cpp"``.
+    kind : str
+        What the numbers are: ``"logits"``, ``"log_probs"``, ``"probs"`` or ``"weights"``.
+    dtype : dtype
+        Type of the arrays that `read` returns.
+    n_rows : int
+        Whole rows in the file; fewer than `announced_rows` when the file is truncated.
+    announced_rows : int
+        Rows that the header promises.
+    vocab_size : int
+        Columns.
+    row_bytes : int
+        Bytes of a row in the file.
+    memory_per_row : int
+        Bytes of memory that a row occupies while its block is in flight (mapped and decoded).
+    warnings : tuple of str
+        One sentence per peculiarity that the user has to know.
+    """
+
+    path: Path
+    format: str
+    kind: str
+    dtype: np.dtype[Any]
+    n_rows: int
+    announced_rows: int
+    vocab_size: int
+    row_bytes: int
+    memory_per_row: int
+    warnings: tuple[str, ...]
+
+    def read(self, start: int, stop: int) -> NDArray[Any]:
+        """Return rows `start` to `stop`; the array is valid until the second next call."""
+        ...
+
+    def release(self, start: int, stop: int) -> None:
+        """Give back the memory of rows that are done with."""
+        ...
+
+    def targets(self, start: int, stop: int) -> NDArray[np.int64] | None:
+        """Return the token that followed each row, or None if the format does not know."""
+        ...
+
+    def groups(self, start: int, stop: int) -> NDArray[np.int64] | None:
+        """Return the chunk or document of each row, or None if the format does not know."""
+        ...
+
+    def describe(self) -> dict[str, Any]:
+        """Return the facts that ``kullback inspect`` prints, ready for JSON."""
+        ...
+
+    def close(self) -> None:
+        """Release the file."""
+        ...
+
+
+class RowBuffers:
+    """Two arrays used in turn, so that one block can be decoded while the other is being scored."""
+
+    def __init__(self, dtype: np.dtype[Any]) -> None:
+        self._dtype = dtype
+        self._arrays: list[NDArray[Any]] = []
+
+    def take(self, n_rows: int, n_columns: int) -> NDArray[Any]:
+        """Return an uninitialised (n_rows, n_columns) array that reuses memory where it can."""
+        size = n_rows * n_columns
+        array = self._arrays.pop(0) if len(self._arrays) == 2 else np.empty(0, self._dtype)
+        if array.size < size:
+            array = np.empty(size, self._dtype)
+        self._arrays.append(array)
+        return array[:size].reshape(n_rows, n_columns)

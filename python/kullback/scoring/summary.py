@@ -1,0 +1,249 @@
+"""Summary of a comparison: what llama.cpp prints, for every column, with infinite and NaN rows counted and kept apart.
+
+The definitions, with n rows, a = -log_prob_p and b = -log_prob_q (nats):
+
+=============================== ======================================================================================
+perplexity_p, perplexity_q      exp(mean a), exp(mean b); error: perplexity times the standard error of the mean
+log_perplexity_ratio            mean b - mean a; error: sqrt(SE_a^2 + SE_b^2 - 2 Cov), the rows being paired
+perplexity_ratio                exp of it; error: ratio times its error
+perplexity_difference           perplexity_q - perplexity_p; error: sqrt(u_p^2 + u_q^2 - 2 PPL_p PPL_q Cov)
+log_perplexity_correlation      Pearson correlation of a and b over rows
+rms_delta_prob                  sqrt(mean delta_prob^2); error: SE(mean delta_prob^2) / (2 rms)
+same_top                        share of rows with top1_p = top1_q; error: sqrt(s (1 - s) / (n - 1))
+any other column                mean with standard error, extremes and percentiles
+=============================== ======================================================================================
+
+SE and Cov are those of means (divided by n - 1); llama.cpp prints 0 for fewer than 11 rows, this gives NaN for one
+row only. A perplexity uses the rows in which both log-probabilities are finite; its `over_all` uses all.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .statistics import (
+    Bootstrap,
+    Distribution,
+    Estimate,
+    Floats,
+    covariance_of_means,
+    describe,
+    standard_error,
+)
+
+__all__ = ["Summary", "json_safe", "summarise"]
+
+# Token ids and keys: numbers without a mean.
+_LABELS = frozenset({"row", "group", "target", "top1_p", "top1_q"})
+
+
+def json_safe(value: Any) -> Any:
+    """Return a value with NaN and infinities as the strings ``"NaN"``, ``"Infinity"`` and ``"-Infinity"``.
+
+    JSON has no such numbers, and null would not tell them apart; these spellings are read back by ``float()``.
+    """
+    if isinstance(value, Mapping):
+        return {key: json_safe(item) for key, item in value.items()}
+    if isinstance(value, float) and not math.isfinite(value):
+        return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
+    return value
+
+
+@dataclass(frozen=True)
+class Summary(Mapping[str, "Distribution | Estimate"]):
+    """Statistics of a comparison, by name: a `Distribution` for a column, an `Estimate` for the rest.
+
+    Attributes
+    ----------
+    n_rows : int
+        Rows.
+    n_groups : int, optional
+        Groups that the bootstrap drew from.
+    n_bootstrap, seed : int
+        Replicates (0 without groups) and seed of the bootstrap.
+    statistics : dict
+        The statistics.
+    """
+
+    n_rows: int
+    n_groups: int | None
+    n_bootstrap: int
+    seed: int
+    statistics: dict[str, Distribution | Estimate]
+
+    def __getitem__(self, name: str) -> Distribution | Estimate:
+        """Return a statistic by name."""
+        return self.statistics[name]
+
+    def __iter__(self) -> Iterator[str]:
+        """Iterate over the names."""
+        return iter(self.statistics)
+
+    def __len__(self) -> int:
+        """Return the number of statistics."""
+        return len(self.statistics)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return everything as dictionaries that `json.dumps` takes; see `json_safe` for NaN and infinities."""
+        fields = {
+            "n_rows": self.n_rows,
+            "n_groups": self.n_groups,
+            "n_bootstrap": self.n_bootstrap,
+            "seed": self.seed,
+            "statistics": {name: asdict(item) for name, item in self.statistics.items()},
+        }
+        return dict(json_safe(fields))
+
+    def __str__(self) -> str:
+        """Return a table of plain text."""
+        from .table import plain_text
+
+        return plain_text(self)
+
+
+class _Summariser:
+    """The columns of one comparison and, if there are groups, the bootstrap over them."""
+
+    def __init__(self, columns: Mapping[str, NDArray[Any]], bootstrap: Bootstrap | None) -> None:
+        self._columns = columns
+        self._bootstrap = bootstrap
+
+    def _with_groups(
+        self, estimate: Estimate, columns: list[Floats], rows: NDArray[np.bool_], statistic: Callable[..., Floats]
+    ) -> Estimate:
+        return estimate if self._bootstrap is None else self._bootstrap.apply(estimate, columns, rows, statistic)
+
+    def column(self, name: str) -> Floats:
+        """Return a column as float64; NaN where an integer column says that the row is unknown (-1)."""
+        values = np.asarray(self._columns[name]).reshape(-1)
+        floats = values.astype(np.float64, copy=False)
+        if values.dtype.kind in "iu":
+            floats[values < 0] = np.nan
+        return floats
+
+    def distribution(self, name: str) -> Distribution:
+        values = self.column(name)
+        rows = np.isfinite(values)
+        result = describe(values)
+        return replace(result, mean=self._with_groups(result.mean, [values[rows]], rows, lambda mean: mean))
+
+    def perplexity(self) -> dict[str, Distribution | Estimate]:
+        all_a, all_b = -self.column("log_prob_p"), -self.column("log_prob_q")
+        rows = np.isfinite(all_a) & np.isfinite(all_b)
+        known = ~(np.isnan(all_a) | np.isnan(all_b))
+        a, b = all_a[rows], all_b[rows]
+        n = int(rows.sum())
+        if n == 0:
+            return {}
+        with np.errstate(invalid="ignore", over="ignore"):
+            mean_a, mean_b = float(a.mean()), float(b.mean())
+            over_a, over_b = float(all_a[known].mean()), float(all_b[known].mean())
+            error_a, error_b, covariance = standard_error(a), standard_error(b), covariance_of_means(a, b)
+            p, q, ratio = (float(np.exp(x)) for x in (mean_a, mean_b, mean_b - mean_a))
+            error = math.sqrt(max(error_a**2 + error_b**2 - 2 * covariance, 0.0)) if n > 1 else math.nan
+            u_p, u_q = p * error_a, q * error_b
+            u_difference = math.sqrt(max(u_p**2 + u_q**2 - 2 * p * q * covariance, 0.0)) if n > 1 else math.nan
+            over_p, over_q, over_ratio = (float(np.exp(x)) for x in (over_a, over_b, over_b - over_a))
+            spread = error_a * error_b
+            correlation = min(covariance / spread, 1.0) if spread > 0 else math.nan
+        estimates = {
+            "perplexity_p": (Estimate(p, u_p, over_p, n), lambda a, b, *_: np.exp(a)),
+            "perplexity_q": (Estimate(q, u_q, over_q, n), lambda a, b, *_: np.exp(b)),
+            "log_perplexity_ratio": (Estimate(mean_b - mean_a, error, over_b - over_a, n), lambda a, b, *_: b - a),
+            "perplexity_ratio": (Estimate(ratio, ratio * error, over_ratio, n), lambda a, b, *_: np.exp(b - a)),
+            "perplexity_difference": (
+                Estimate(q - p, u_difference, over_q - over_p, n),
+                lambda a, b, *_: np.exp(b) - np.exp(a),
+            ),
+            "log_perplexity_correlation": (Estimate(correlation, math.nan, correlation, n), _correlation),
+        }
+        # Second moments are taken about the overall means, where nothing cancels; a shift changes no correlation.
+        moments = [a - mean_a, b - mean_b]
+        moments += [moments[0] ** 2, moments[1] ** 2, moments[0] * moments[1]]
+        columns = {"log_perplexity_correlation": moments}
+        return {
+            name: self._with_groups(estimate, columns.get(name, [a, b]), rows, statistic)
+            for name, (estimate, statistic) in estimates.items()
+        }
+
+    def rms_delta_prob(self) -> Estimate:
+        values = self.column("delta_prob")
+        rows = np.isfinite(values)
+        squares = values[rows] ** 2
+        rms = float(np.sqrt(squares.mean())) if squares.size else math.nan
+        error = standard_error(squares) / (2 * rms) if rms > 0 else (0.0 if squares.size > 1 else math.nan)
+        return self._with_groups(Estimate(rms, error, rms, int(squares.size)), [squares], rows, np.sqrt)
+
+    def same_top(self) -> Estimate:
+        p, q = (np.asarray(self._columns[name]).reshape(-1) for name in ("top1_p", "top1_q"))
+        rows = (p >= 0) & (q >= 0)
+        same = (p[rows] == q[rows]).astype(np.float64)
+        n = int(same.size)
+        share = float(same.mean()) if n else math.nan
+        error = math.sqrt(share * (1 - share) / (n - 1)) if n > 1 else math.nan
+        return self._with_groups(Estimate(share, error, share, n), [same], rows, lambda mean: mean)
+
+
+def _correlation(a: Floats, b: Floats, aa: Floats, bb: Floats, ab: Floats) -> Floats:
+    return (ab - a * b) / np.sqrt((aa - a * a) * (bb - b * b))
+
+
+def summarise(
+    columns: Mapping[str, NDArray[Any]],
+    groups: NDArray[Any] | None = None,
+    *,
+    n_bootstrap: int = 2000,
+    seed: int = 0,
+) -> Summary:
+    """Summarise the columns of a comparison.
+
+    Parameters
+    ----------
+    columns : mapping of str to ndarray
+        Per-row columns, by the names that `kullback.compare` gives them. Columns are taken one or two at a time.
+    groups : ndarray, optional
+        Chunk or document of each row; adds errors and 95 % intervals by bootstrap over groups.
+    n_bootstrap : int, default 2000
+        Replicates.
+    seed : int, default 0
+        Seed of the bootstrap.
+
+    Returns
+    -------
+    Summary
+        Perplexities first (if the target log-probabilities are there), then agreement, then every column.
+
+    Raises
+    ------
+    ValueError
+        If there are no columns or `groups` does not have one number per row.
+    """
+    names = [name for name in columns if name not in _LABELS]
+    if not list(columns):
+        raise ValueError("columns is empty: expected at least one column of a comparison")
+    n_rows = int(np.size(columns[next(iter(names or columns))]))
+    bootstrap = None
+    if groups is not None:
+        groups = np.asarray(groups).reshape(-1)
+        if groups.size != n_rows:
+            raise ValueError(f"groups must have one entry per row: expected {n_rows}, got {groups.size}")
+        bootstrap = Bootstrap(groups, n_bootstrap, seed)
+    summariser = _Summariser(columns, bootstrap)
+    statistics: dict[str, Distribution | Estimate] = {}
+    if {"log_prob_p", "log_prob_q"} <= set(columns):
+        statistics |= summariser.perplexity()
+    if {"top1_p", "top1_q"} <= set(columns):
+        statistics["same_top"] = summariser.same_top()
+    if "delta_prob" in columns:
+        statistics["rms_delta_prob"] = summariser.rms_delta_prob()
+    for name in names:
+        statistics[name] = summariser.distribution(name)
+    if bootstrap is None:
+        return Summary(n_rows, None, 0, seed, statistics)
+    return Summary(n_rows, bootstrap.n_groups, bootstrap.n_replicates, seed, statistics)

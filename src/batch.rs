@@ -1,0 +1,144 @@
+//! Many rows: where each lies in its array, and which thread takes which.
+
+use rayon::prelude::*;
+
+use crate::error::{Argument, Error, Result};
+use crate::pool::{Call, pool, threads};
+use crate::prepare::Side;
+use crate::rows::{Kind, Numbers, Row, SEGMENT, Transform};
+
+/// Numbers below which a call runs on the calling thread: waking another costs more.
+const INLINE: usize = 32 * 1024;
+
+/// Numbers that make a task worth handing to a thread.
+const TASK: usize = 64 * 1024;
+
+/// Rows of one argument: an array of any shape and strides whose last axis is the row.
+#[derive(Clone, Debug)]
+pub struct Matrix<'a> {
+    numbers: Numbers<'a>,
+    start: usize,
+    /// Length and stride of each leading axis, merged where they are one.
+    leading: Vec<(usize, isize)>,
+    columns: usize,
+    stride: isize,
+    kind: Kind,
+    temperature: f64,
+    argument: Argument,
+}
+
+impl<'a> Matrix<'a> {
+    /// An array with that shape and strides (in elements, of any sign), its first element at `start`.
+    pub fn new(
+        numbers: Numbers<'a>,
+        start: usize,
+        shape: &[usize],
+        strides: &[isize],
+        kind: Kind,
+        temperature: f64,
+        argument: Argument,
+    ) -> Result<Self> {
+        let shape_error = |message: &str| Err(Error::Shape(format!("{}: {message}", argument.name())));
+        let Some((&columns, lead_shape)) = shape.split_last() else { return shape_error("no axis") };
+        if strides.len() != shape.len() {
+            return shape_error("shape and strides differ in length");
+        }
+        let mut leading: Vec<(usize, isize)> = Vec::new();
+        for (&len, &stride) in lead_shape.iter().zip(strides) {
+            match leading.last_mut() {
+                Some((outer, outer_stride)) if *outer_stride == stride * len as isize => {
+                    *outer *= len;
+                    *outer_stride = stride;
+                }
+                _ => leading.push((len, stride)),
+            }
+        }
+        let matrix =
+            Self { numbers, start, leading, columns, stride: strides[shape.len() - 1], kind, temperature, argument };
+        if columns == 0 {
+            return shape_error("no columns");
+        }
+        // Corners suffice: an offset is linear in every index.
+        let reach = |sign: isize| -> i128 {
+            let axes = matrix.leading.iter().copied().chain([(columns, matrix.stride)]);
+            axes.map(|(len, stride)| {
+                let far = stride as i128 * (len as i128 - 1);
+                if far.signum() == sign as i128 { far } else { 0 }
+            })
+            .sum()
+        };
+        let (low, high) = (start as i128 + reach(-1), start as i128 + reach(1));
+        if matrix.rows() > 0 && (low < 0 || high >= numbers.len() as i128) {
+            return shape_error("strides reach outside the array");
+        }
+        Ok(matrix)
+    }
+
+    /// A contiguous array of `rows` rows.
+    pub fn contiguous(numbers: Numbers<'a>, rows: usize, kind: Kind, argument: Argument) -> Result<Self> {
+        let columns = numbers.len() / rows.max(1);
+        Self::new(numbers, 0, &[rows, columns], &[columns as isize, 1], kind, 1.0, argument)
+    }
+
+    /// Number of rows.
+    pub fn rows(&self) -> usize {
+        self.leading.iter().map(|&(len, _)| len).product()
+    }
+
+    /// Length of a row.
+    pub fn columns(&self) -> usize {
+        self.columns
+    }
+
+    /// One row.
+    pub fn side(&self, index: usize) -> Side<'a> {
+        let mut start = self.start as isize;
+        let mut rest = index;
+        for &(len, stride) in self.leading.iter().rev() {
+            start += (rest % len) as isize * stride;
+            rest /= len;
+        }
+        let divides = self.kind.is_log() && self.temperature != 1.0;
+        let transform = if divides { Transform::Divide(self.temperature) } else { Transform::Keep };
+        let row = Row::new(self.numbers, start as usize, self.stride, self.columns, transform);
+        Side { row, kind: self.kind, temperature: self.temperature, argument: self.argument, index }
+    }
+}
+
+/// Fills `width` numbers for each row. `fill` gets the row's index, whether to split the row itself over threads,
+/// and where to write. Rows go to threads in fixed groups and errors are reported in row order, so neither depends on
+/// the number of threads.
+pub fn map_rows(
+    rows: usize,
+    columns: usize,
+    width: usize,
+    call: &Call,
+    fill: impl Fn(usize, bool, &mut [f64]) -> Result<()> + Sync,
+) -> Result<Vec<f64>> {
+    let mut out = vec![0.0; rows * width];
+    if rows == 0 || width == 0 {
+        return Ok(out);
+    }
+    let threads = if call.threads == 0 { threads() } else { call.threads };
+    let group = (TASK / columns.max(1)).max(1);
+    let split_rows = threads > 1 && rows < 4 * threads && columns >= 2 * SEGMENT;
+    let run = |(task, out): (usize, &mut [f64])| -> Result<()> {
+        for (i, out) in out.chunks_mut(width).enumerate() {
+            if call.stopped() {
+                return Err(Error::Interrupted);
+            }
+            fill(task * group + i, split_rows, out)?;
+        }
+        Ok(())
+    };
+    let small = rows.saturating_mul(columns) <= INLINE;
+    match if small { None } else { pool(threads) } {
+        None => out.chunks_mut(group * width).enumerate().try_for_each(run)?,
+        Some(pool) => {
+            let results: Vec<Result<()>> =
+                pool.install(|| out.par_chunks_mut(group * width).enumerate().map(run).collect());
+            results.into_iter().collect::<Result<()>>()?;
+        }
+    }
+    Ok(out)
+}

@@ -1,0 +1,317 @@
+//! Many metrics of every pair of rows from one read of the data.
+//!
+//! The first pass over two rows of logits brings them into the cache and yields both normalisers and KL; the second
+//! yields every other default metric together, and the order (largest numbers, ranks) takes a third, cheap one. A
+//! metric outside the default set costs one more pass over the cached rows.
+
+use crate::batch::{Matrix, map_rows};
+use crate::divergences::{Js, Kl, ReverseKl, SquaredHellinger, TotalVariation};
+use crate::entropy::log_tail;
+use crate::error::{Error, Result};
+use crate::evaluate::{is_known, named_value, value};
+use crate::linear::Totals;
+use crate::moments::Moments;
+use crate::order::{Entry, Order, order_of_valid};
+use crate::pair::Pair;
+use crate::pool::Call;
+use crate::prepare::{Prepared, Side, prepare};
+use crate::simd::Vector;
+use crate::terms::{MAX_SUMS, Terms, log_sums};
+
+/// A column of the result.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Column {
+    /// KL(p‖q).
+    Kl,
+    /// A metric that the second pass yields with all others of its kind.
+    Fused(Fused),
+    /// H(p), H(q) or −Σ p·log q.
+    EntropyP,
+    /// See `EntropyP`.
+    EntropyQ,
+    /// See `EntropyP`.
+    CrossEntropy,
+    /// First largest number of p, q.
+    Top1(usize),
+    /// Share of p's k largest among q's.
+    Overlap(usize),
+    /// log-probability of the target under p, q.
+    LogProb(usize),
+    /// q − p at the target.
+    DeltaProb,
+    /// 1 + numbers before the target in p, q.
+    Rank(usize),
+    /// Any other registered name.
+    Named(String),
+}
+
+/// The metrics of the second pass.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Fused {
+    /// KL(q‖p).
+    ReverseKl,
+    /// Jensen-Shannon divergence.
+    Js,
+    /// KL(p‖q) + KL(q‖p).
+    Jeffreys,
+    /// ½·Σ|p − q|.
+    TotalVariation,
+    /// ½·Σ(√p − √q)².
+    SquaredHellinger,
+}
+
+impl Column {
+    /// The column of that name.
+    pub fn from_name(name: &str) -> Result<Column> {
+        Ok(match name {
+            "kl" => Column::Kl,
+            "reverse_kl" => Column::Fused(Fused::ReverseKl),
+            "js" => Column::Fused(Fused::Js),
+            "jeffreys" => Column::Fused(Fused::Jeffreys),
+            "total_variation" => Column::Fused(Fused::TotalVariation),
+            "squared_hellinger" => Column::Fused(Fused::SquaredHellinger),
+            "entropy_p" => Column::EntropyP,
+            "entropy_q" => Column::EntropyQ,
+            "cross_entropy" => Column::CrossEntropy,
+            "top1_p" => Column::Top1(0),
+            "top1_q" => Column::Top1(1),
+            "log_prob_p" => Column::LogProb(0),
+            "log_prob_q" => Column::LogProb(1),
+            "delta_prob" => Column::DeltaProb,
+            "rank_p" => Column::Rank(0),
+            "rank_q" => Column::Rank(1),
+            other => match other.strip_prefix("overlap_").and_then(|k| k.parse().ok()) {
+                Some(k) if k > 0 => Column::Overlap(k),
+                _ if is_known(other) => Column::Named(other.to_owned()),
+                _ => return Err(Error::UnknownName(other.to_owned())),
+            },
+        })
+    }
+
+    /// True for token ids and ranks.
+    pub fn is_integer(&self) -> bool {
+        matches!(self, Column::Top1(_) | Column::Rank(_))
+    }
+
+    fn needs_target(&self) -> bool {
+        matches!(self, Column::LogProb(_) | Column::DeltaProb | Column::Rank(_))
+    }
+}
+
+/// One column of values, one a row.
+#[derive(Clone, Debug)]
+pub enum Values {
+    /// A metric; NaN for a row without a distribution.
+    Float(Vec<f64>),
+    /// A token id or rank; −1 for a row without a distribution.
+    Integer(Vec<i64>),
+}
+
+/// The columns for every pair of rows.
+pub fn compare(
+    p: &Matrix<'_>,
+    q: &Matrix<'_>,
+    columns: &[Column],
+    targets: Option<&[i64]>,
+    call: &Call,
+) -> Result<Vec<Values>> {
+    if columns.iter().any(Column::needs_target) && targets.is_none_or(|ids| ids.len() != p.rows()) {
+        return Err(Error::Shape("targets: one token id a row is needed".to_owned()));
+    }
+    if targets.is_some_and(|ids| ids.iter().any(|&id| id < 0 || id as usize >= p.columns())) {
+        return Err(Error::Shape("targets: a token id is outside the vocabulary".to_owned()));
+    }
+    let table = map_rows(p.rows(), p.columns(), columns.len(), call, |index, parallel, out| {
+        let (p, q) = (p.side(index), q.side(index));
+        let target = targets.map(|ids| ids[index] as usize);
+        let row = RowPair { p, q, target, parallel };
+        row.fill(columns, out)
+    })?;
+    let column = |i: usize| table.iter().skip(i).step_by(columns.len().max(1));
+    Ok(columns
+        .iter()
+        .enumerate()
+        .map(|(i, kind)| match kind.is_integer() {
+            false => Values::Float(column(i).copied().collect()),
+            true => Values::Integer(column(i).map(|&x| if x.is_nan() { -1 } else { x as i64 }).collect()),
+        })
+        .collect())
+}
+
+struct RowPair<'a> {
+    p: Side<'a>,
+    q: Side<'a>,
+    target: Option<usize>,
+    parallel: bool,
+}
+
+impl RowPair<'_> {
+    fn fill(&self, columns: &[Column], out: &mut [f64]) -> Result<()> {
+        let rows = prepare(&self.p, &self.q, self.parallel)?;
+        if matches!(rows, Prepared::Nothing) {
+            out.fill(f64::NAN);
+            return Ok(());
+        }
+        let kl = value(Kl, &rows, self.parallel);
+        let wanted = |f: fn(&Column) -> bool| columns.iter().any(f);
+        let entropies = wanted(|c| matches!(c, Column::EntropyP | Column::EntropyQ | Column::CrossEntropy));
+        let most = columns.iter().map(|c| match c {
+            Column::Overlap(k) => *k,
+            Column::Top1(_) | Column::EntropyP | Column::EntropyQ | Column::CrossEntropy => 1,
+            _ => 0,
+        });
+        let most = most.max().unwrap_or(0);
+        let rank_target = self.target.filter(|_| wanted(|c| matches!(c, Column::Rank(_))));
+        let orders = (most > 0 || rank_target.is_some()).then(|| {
+            [&self.p, &self.q].map(|side| order_of_valid(&side.row, most, rank_target, self.parallel))
+        });
+        let fused = wanted(|c| matches!(c, Column::Fused(_)));
+        let second = match &rows {
+            Prepared::Logs(moments) if fused || entropies => self.logs(moments, orders.as_ref(), entropies),
+            Prepared::Weights(..) if fused || entropies => self.one_by_one(&rows, fused, entropies)?,
+            _ => Second::default(),
+        };
+        let at_target = self.target.map(|target| self.target_log_probs(&rows, target));
+        for (column, out) in columns.iter().zip(out) {
+            let order = |side: usize| orders.as_ref().map(|orders| &orders[side]);
+            *out = match column {
+                Column::Kl => kl,
+                Column::Fused(Fused::ReverseKl) => second.reverse_kl,
+                Column::Fused(Fused::Js) => second.js,
+                Column::Fused(Fused::Jeffreys) => kl + second.reverse_kl,
+                Column::Fused(Fused::TotalVariation) => second.total_variation,
+                Column::Fused(Fused::SquaredHellinger) => second.squared_hellinger,
+                Column::EntropyP => second.entropy[0],
+                Column::EntropyQ => second.entropy[1],
+                Column::CrossEntropy => second.entropy[0] + kl,
+                Column::Top1(side) => order(*side).map_or(f64::NAN, |o| o.top[0].index as f64),
+                Column::Overlap(k) => orders.as_ref().map_or(f64::NAN, |[p, q]| overlap(&p.top, &q.top, *k)),
+                Column::LogProb(side) => at_target.map_or(f64::NAN, |t| t.log_prob[*side]),
+                Column::DeltaProb => at_target.map_or(f64::NAN, |t| t.delta),
+                Column::Rank(side) => order(*side).map_or(f64::NAN, |o| (o.before + 1) as f64),
+                Column::Named(name) => named_value(name, &rows, &self.p, self.parallel)?,
+            };
+        }
+        Ok(())
+    }
+
+    fn logs(&self, moments: &Moments<'_>, orders: Option<&[Order; 2]>, entropies: bool) -> Second {
+        // Rows read relative to their maxima have their maxima at zero.
+        let top = |side: usize, row: &crate::rows::Row<'_>| -> Entry {
+            let entry = orders.map_or(Entry { value: 0.0, index: 0 }, |orders| orders[side].top[0]);
+            Entry { value: if entropies { row.at(entry.index) } else { 0.0 }, ..entry }
+        };
+        let tops = [top(0, &moments.x), top(1, &moments.y)];
+        let sums = log_sums(moments, All { tops: tops.map(|top| top.value) }, self.parallel);
+        let entropy = |row: &crate::rows::Row<'_>, lse: f64, top: Entry, spread: f64| {
+            let above = lse - top.value;
+            // Where nearly all mass sits in the maximum, lse − max has lost its digits.
+            let log = if above > 0.5 { above } else { libm::log1p(log_tail(row, top, self.parallel).mass) };
+            log + spread
+        };
+        let entropy = if entropies {
+            [
+                entropy(&moments.x, moments.lse_x, tops[0], sums[4]),
+                entropy(&moments.y, moments.lse_y(), tops[1], sums[5]),
+            ]
+        } else {
+            [f64::NAN; 2]
+        };
+        Second {
+            reverse_kl: sums[0],
+            js: sums[1],
+            total_variation: sums[2],
+            squared_hellinger: sums[3],
+            entropy,
+        }
+    }
+
+    fn one_by_one(&self, rows: &Prepared<'_>, fused: bool, entropies: bool) -> Result<Second> {
+        let mut second = Second::default();
+        if fused {
+            second.reverse_kl = value(ReverseKl, rows, self.parallel);
+            second.js = value(Js, rows, self.parallel);
+            second.total_variation = value(TotalVariation, rows, self.parallel);
+            second.squared_hellinger = value(SquaredHellinger, rows, self.parallel);
+        }
+        if entropies {
+            second.entropy = [self.p.entropy(self.parallel)?, self.q.entropy(self.parallel)?];
+        }
+        Ok(second)
+    }
+
+    fn target_log_probs(&self, rows: &Prepared<'_>, target: usize) -> AtTarget {
+        let log_prob = match rows {
+            Prepared::Logs(m) => [m.x.at(target) - m.lse_x, m.y.at(target) - m.lse_y()],
+            Prepared::Weights(p, q, totals) => [log_share(p.at(target), &totals[0]), log_share(q.at(target), &totals[1])],
+            Prepared::Nothing => [f64::NAN; 2],
+        };
+        let delta = match rows {
+            Prepared::Logs(m) if log_prob[0] > f64::NEG_INFINITY => {
+                let t = (m.y.at(target) - m.x.at(target) - m.offset) - m.correction;
+                // From the larger side: e^-|t| never overflows.
+                let larger = libm::exp(log_prob[0].max(log_prob[1]));
+                if t > 0.0 { -larger * libm::expm1(-t) } else { larger * libm::expm1(t) }
+            }
+            Prepared::Weights(p, q, totals) => {
+                let share = |x: f64, t: &Totals| libm::scalbn(x, -t.power) / t.sum;
+                share(q.at(target), &totals[1]) - share(p.at(target), &totals[0])
+            }
+            _ => libm::exp(log_prob[1]),
+        };
+        AtTarget { log_prob, delta }
+    }
+}
+
+fn log_share(x: f64, totals: &Totals) -> f64 {
+    let share = libm::scalbn(x, -totals.power) / totals.sum;
+    if share > 0.5 { libm::log1p((libm::scalbn(x, -totals.power) - totals.sum) / totals.sum) } else { libm::log(share) }
+}
+
+#[derive(Clone, Copy)]
+struct AtTarget {
+    log_prob: [f64; 2],
+    delta: f64,
+}
+
+#[derive(Clone, Copy, Default)]
+struct Second {
+    reverse_kl: f64,
+    js: f64,
+    total_variation: f64,
+    squared_hellinger: f64,
+    entropy: [f64; 2],
+}
+
+/// Share of the first k of `p` among the first k of `q`.
+fn overlap(p: &[Entry], q: &[Entry], k: usize) -> f64 {
+    let k = k.min(p.len());
+    let common = p[..k].iter().filter(|a| q[..k].iter().any(|b| a.index == b.index)).count();
+    common as f64 / k as f64
+}
+
+/// Every sum of the second pass: reverse KL, JS, TV, squared Hellinger, Σp·(max x − x), Σq·(max y − y).
+#[derive(Clone, Copy)]
+struct All {
+    tops: [f64; 2],
+}
+
+impl Terms for All {
+    const COUNT: usize = 6;
+
+    #[inline(always)]
+    fn add<V: Vector>(&self, pair: &Pair<V>, x: V, y: V, sums: &mut [V; MAX_SUMS]) {
+        let half = V::constant(0.5);
+        let small = pair.big * pair.s;
+        let (p, q) = (pair.by_side(pair.big, small), pair.by_side(small, pair.big));
+        sums[0] = pair.big.mul_add(pair.by_side(pair.phi_up(), pair.phi_down()), sums[0]);
+        sums[1] = pair.big.mul_add(pair.js(), sums[1]);
+        sums[2] = (pair.big * half).mul_add(pair.z.abs(), sums[2]);
+        sums[3] = (pair.big * half * pair.h).mul_add(pair.h, sums[3]);
+        // Clamped: where p is 0 the distance is infinite, and counts for nothing.
+        let distance = |top: f64, at: V| V::constant(top) - if pair.near { at } else { at.max(V::constant(-1e30)) };
+        sums[4] = p.mul_add(distance(self.tops[0], x), sums[4]);
+        sums[5] = q.mul_add(distance(self.tops[1], y), sums[5]);
+    }
+}
+

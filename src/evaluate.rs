@@ -1,0 +1,63 @@
+//! One divergence of one pair of rows, or of many.
+
+use crate::batch::{Matrix, map_rows};
+use crate::divergences::{Divergence, Visitor, visit};
+use crate::error::{Error, Result};
+use crate::pool::Call;
+use crate::prepare::{Prepared, Side, prepare};
+use crate::terms::{Single, log_sums, weight_sums};
+
+/// Names that take two arguments but are no row of the table: they are made of others.
+pub const COMPOSED: &[&str] = &["cross_entropy"];
+
+/// A divergence of prepared rows.
+pub fn value<D: Divergence>(_: D, rows: &Prepared<'_>, parallel: bool) -> f64 {
+    let sum = match rows {
+        Prepared::Nothing => return f64::NAN,
+        Prepared::Logs(moments) if D::IS_KL => return moments.kl,
+        Prepared::Logs(moments) => log_sums(moments, Single(D::Term::default()), parallel)[0],
+        Prepared::Weights(p, q, totals) => weight_sums(*p, *q, totals, Single(D::Term::default()), parallel)[0],
+    };
+    D::finish(sum)
+}
+
+/// The value of a registered name for prepared rows.
+pub fn named_value(name: &str, rows: &Prepared<'_>, p: &Side<'_>, parallel: bool) -> Result<f64> {
+    struct Value<'a, 'b>(&'a Prepared<'b>, bool);
+    impl Visitor for Value<'_, '_> {
+        type Output = f64;
+        fn visit<D: Divergence>(self, divergence: D) -> f64 {
+            value(divergence, self.0, self.1)
+        }
+    }
+    if name == "cross_entropy" {
+        let kl = value(crate::divergences::Kl, rows, parallel);
+        return Ok(if kl.is_nan() { kl } else { kl + p.entropy(parallel)? });
+    }
+    visit(name, Value(rows, parallel)).ok_or_else(|| Error::UnknownName(name.to_owned()))
+}
+
+/// True if the name can be evaluated.
+pub fn is_known(name: &str) -> bool {
+    crate::divergences::NAMES.contains(&name) || COMPOSED.contains(&name)
+}
+
+/// A divergence of every pair of rows.
+pub fn divergence(name: &str, p: &Matrix<'_>, q: &Matrix<'_>, call: &Call) -> Result<Vec<f64>> {
+    if !is_known(name) {
+        return Err(Error::UnknownName(name.to_owned()));
+    }
+    map_rows(p.rows(), p.columns(), 1, call, |index, parallel, out| {
+        let (p, q) = (p.side(index), q.side(index));
+        out[0] = named_value(name, &prepare(&p, &q, parallel)?, &p, parallel)?;
+        Ok(())
+    })
+}
+
+/// The entropy of every row.
+pub fn entropy(p: &Matrix<'_>, call: &Call) -> Result<Vec<f64>> {
+    map_rows(p.rows(), p.columns(), 1, call, |index, parallel, out| {
+        out[0] = p.side(index).entropy(parallel)?;
+        Ok(())
+    })
+}

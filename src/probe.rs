@@ -1,0 +1,63 @@
+//! The machine's limits, measured with the same lanes as the kernels: how fast memory is read and exp is computed.
+
+use rayon::prelude::*;
+
+use crate::pool::{pool, threads};
+use crate::simd::{Element, Kernel, Simd, Sum, Vector, dispatch, math, total};
+
+/// Numbers one task reads.
+const TASK: usize = 1 << 20;
+
+struct Read<'a>(&'a [f32]);
+
+impl Kernel for Read<'_> {
+    type Output = f64;
+    #[inline(always)]
+    fn run<S: Simd>(self) -> f64 {
+        let mut sums = [S::F32::zero(); 8];
+        for chunk in self.0.chunks_exact(8 * f32::LANES) {
+            for (i, sum) in sums.iter_mut().enumerate() {
+                *sum = *sum + S::F32::load(&chunk[i * f32::LANES..]);
+            }
+        }
+        let mut out: Sum = [0.0; 16];
+        sums.into_iter().for_each(|sum| sum.add_to(&mut out));
+        total(&out)
+    }
+}
+
+struct Exp<'a>(&'a [f32], usize);
+
+impl Kernel for Exp<'_> {
+    type Output = f64;
+    #[inline(always)]
+    fn run<S: Simd>(self) -> f64 {
+        let mut out: Sum = [0.0; 16];
+        let (magic, low) = (math::magic::<S::F32>(0.0), math::lowest::<S::F32>(0.0));
+        for _ in 0..self.1 {
+            let mut sums = [S::F32::zero(); 4];
+            for chunk in std::hint::black_box(self.0).chunks_exact(4 * f32::LANES) {
+                for (i, sum) in sums.iter_mut().enumerate() {
+                    let x = S::F32::load(&chunk[i * f32::LANES..]);
+                    *sum = *sum + math::exp_scaled(x.max(low), magic);
+                }
+            }
+            sums.into_iter().for_each(|sum| sum.add_to(&mut out));
+        }
+        total(&out)
+    }
+}
+
+/// Sums an array: every number is read once, and next to nothing else happens.
+pub fn read_sum(numbers: &[f32], thread_count: usize) -> f64 {
+    let count = if thread_count == 0 { threads() } else { thread_count };
+    let read = || numbers.par_chunks(TASK).map(|chunk| dispatch(Read(chunk))).collect::<Vec<f64>>();
+    pool(count).map_or_else(read, |pool| pool.install(read)).into_iter().sum()
+}
+
+/// Sums e^x over an array that fits the first-level cache, `repeats` times on every thread.
+pub fn exp_sum(numbers: &[f32], repeats: usize, thread_count: usize) -> f64 {
+    let count = if thread_count == 0 { threads() } else { thread_count };
+    let run = || (0..count).into_par_iter().map(|_| dispatch(Exp(numbers, repeats))).collect::<Vec<f64>>();
+    pool(count).map_or_else(run, |pool| pool.install(run)).into_iter().sum()
+}

@@ -1,0 +1,354 @@
+//! Rows: where the numbers of a row lie, and how a block of them becomes lanes.
+//!
+//! Kernels see blocks of [`BLOCK`] float32 or float64 numbers. A contiguous row of that very type is read in place;
+//! anything else (half precision, strides, a temperature, logarithms of probabilities) is converted block by block
+//! into a buffer that stays in the first-level cache, so nothing of the input's size is ever copied.
+
+use half::{bf16, f16, slice::HalfFloatSliceExt};
+
+use crate::simd::{Element, Lanes, Simd, Vector, math};
+
+/// Numbers a kernel handles between two additions to its float64 sums.
+pub const BLOCK: usize = 1024;
+
+/// Numbers in the unit of work of a thread inside one row. Fixed, so that results do not depend on the thread count.
+pub const SEGMENT: usize = 32 * BLOCK;
+
+/// What the numbers of an argument mean.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// Probabilities: sum to 1.
+    Probs,
+    /// Non-negative numbers to be normalised.
+    Weights,
+    /// Logarithms of probabilities.
+    LogProbs,
+    /// Any real numbers.
+    Logits,
+}
+
+impl Kind {
+    /// The kind of that name.
+    pub fn from_name(name: &str) -> Option<Kind> {
+        match name {
+            "probs" => Some(Kind::Probs),
+            "weights" => Some(Kind::Weights),
+            "log_probs" => Some(Kind::LogProbs),
+            "logits" => Some(Kind::Logits),
+            _ => None,
+        }
+    }
+
+    /// True for log-probabilities and logits.
+    pub fn is_log(self) -> bool {
+        matches!(self, Kind::LogProbs | Kind::Logits)
+    }
+}
+
+/// Borrowed numbers of one of the supported types.
+#[derive(Clone, Copy, Debug)]
+pub enum Numbers<'a> {
+    /// float64
+    F64(&'a [f64]),
+    /// float32
+    F32(&'a [f32]),
+    /// float16
+    F16(&'a [f16]),
+    /// bfloat16
+    BF16(&'a [bf16]),
+}
+
+impl Numbers<'_> {
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        match self {
+            Numbers::F64(n) => n.len(),
+            Numbers::F32(n) => n.len(),
+            Numbers::F16(n) => n.len(),
+            Numbers::BF16(n) => n.len(),
+        }
+    }
+
+    /// True if there are none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// True if float64 lanes are needed to hold them exactly.
+    pub fn is_wide(&self) -> bool {
+        matches!(self, Numbers::F64(_))
+    }
+}
+
+/// What happens to each number before a kernel sees it.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Transform {
+    /// Nothing.
+    Keep,
+    /// Division by the temperature.
+    Divide(f64),
+    /// Natural logarithm: a probability beside a logit.
+    Log,
+    /// Division by the temperature, then subtraction of the row's maximum: logits too large to exponentiate.
+    Below(f64, f64),
+}
+
+/// One row.
+#[derive(Clone, Copy, Debug)]
+pub struct Row<'a> {
+    numbers: Numbers<'a>,
+    start: usize,
+    stride: isize,
+    len: usize,
+    transform: Transform,
+}
+
+/// A buffer a block can be converted into.
+pub struct Scratch<T>([T; BLOCK]);
+
+impl<T: Element> Scratch<T> {
+    /// An empty buffer.
+    #[inline(always)]
+    pub fn new() -> Self {
+        Self([T::from_f64(0.0); BLOCK])
+    }
+}
+
+impl<T: Element> Default for Scratch<T> {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// Element types whose rows can be read in place.
+pub trait InPlace: Lanes {
+    /// The numbers, if they are of this type.
+    fn in_place<'a>(numbers: &Numbers<'a>) -> Option<&'a [Self]>;
+    /// Converts `out.len()` numbers.
+    fn convert(numbers: &Numbers<'_>, start: usize, stride: isize, out: &mut [Self]);
+}
+
+/// Copies strided numbers.
+#[inline(always)]
+fn gather<T: Copy>(from: &[T], start: usize, stride: isize, out: &mut [T]) {
+    if stride == 1 {
+        out.copy_from_slice(&from[start..start + out.len()]);
+        return;
+    }
+    for (i, value) in out.iter_mut().enumerate() {
+        *value = from[start.wrapping_add_signed(stride * i as isize)];
+    }
+}
+
+impl InPlace for f32 {
+    #[inline(always)]
+    fn in_place<'a>(numbers: &Numbers<'a>) -> Option<&'a [f32]> {
+        match numbers {
+            Numbers::F32(n) => Some(n),
+            _ => None,
+        }
+    }
+
+    #[inline(always)]
+    fn convert(numbers: &Numbers<'_>, start: usize, stride: isize, out: &mut [f32]) {
+        let len = out.len();
+        match numbers {
+            Numbers::F32(n) => gather(n, start, stride, out),
+            Numbers::F16(n) if stride == 1 => n[start..start + len].convert_to_f32_slice(out),
+            Numbers::F16(n) => {
+                let mut narrow = [f16::ZERO; BLOCK];
+                gather(n, start, stride, &mut narrow[..len]);
+                narrow[..len].convert_to_f32_slice(out);
+            }
+            Numbers::BF16(n) => {
+                let mut narrow = [bf16::ZERO; BLOCK];
+                let from = if stride == 1 {
+                    &n[start..start + len]
+                } else {
+                    gather(n, start, stride, &mut narrow[..len]);
+                    &narrow[..len]
+                };
+                for (value, x) in out.iter_mut().zip(from) {
+                    *value = f32::from_bits(u32::from(x.to_bits()) << 16);
+                }
+            }
+            Numbers::F64(n) => {
+                for (i, value) in out.iter_mut().enumerate() {
+                    *value = n[start.wrapping_add_signed(stride * i as isize)] as f32;
+                }
+            }
+        }
+    }
+}
+
+impl InPlace for f64 {
+    #[inline(always)]
+    fn in_place<'a>(numbers: &Numbers<'a>) -> Option<&'a [f64]> {
+        match numbers {
+            Numbers::F64(n) => Some(n),
+            _ => None,
+        }
+    }
+
+    #[inline(always)]
+    fn convert(numbers: &Numbers<'_>, start: usize, stride: isize, out: &mut [f64]) {
+        if let Numbers::F64(n) = numbers {
+            return gather(n, start, stride, out);
+        }
+        let mut narrow = [0.0f32; BLOCK];
+        let narrow = &mut narrow[..out.len()];
+        f32::convert(numbers, start, stride, narrow);
+        for (value, &x) in out.iter_mut().zip(narrow.iter()) {
+            *value = f64::from(x);
+        }
+    }
+}
+
+impl<'a> Row<'a> {
+    /// A row of `len` numbers, the first at `start`, `stride` apart. Every one of them must lie inside `numbers`.
+    pub fn new(numbers: Numbers<'a>, start: usize, stride: isize, len: usize, transform: Transform) -> Self {
+        let last = start.wrapping_add_signed(stride.wrapping_mul(len.saturating_sub(1) as isize));
+        assert!(len == 0 || (start < numbers.len() && last < numbers.len()), "row outside its array");
+        Self { numbers, start, stride, len, transform }
+    }
+
+    /// Length.
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    /// True without numbers.
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// True if float64 lanes are needed to hold the numbers.
+    pub fn is_wide(&self) -> bool {
+        self.numbers.is_wide() || self.transform == Transform::Log
+    }
+
+    /// The same row under another transform.
+    pub fn with(self, transform: Transform) -> Self {
+        Self { transform, ..self }
+    }
+
+    /// The same row, its numbers relative to `maximum`.
+    pub fn below(self, maximum: f64) -> Self {
+        match self.transform {
+            Transform::Keep => self.with(Transform::Below(1.0, maximum)),
+            Transform::Divide(temperature) => self.with(Transform::Below(temperature, maximum)),
+            Transform::Log | Transform::Below(..) => self,
+        }
+    }
+
+    /// One number as the kernels see it, in float64.
+    pub fn at(&self, index: usize) -> f64 {
+        struct One<'a>(Row<'a>, usize, bool);
+        impl crate::simd::Kernel for One<'_> {
+            type Output = f64;
+            #[inline(always)]
+            fn run<S: Simd>(self) -> f64 {
+                if self.2 {
+                    self.0.block::<S, f64>(self.1, 1, &mut Scratch::new(), 0.0)[0]
+                } else {
+                    f64::from(self.0.block::<S, f32>(self.1, 1, &mut Scratch::new(), 0.0)[0])
+                }
+            }
+        }
+        crate::simd::dispatch(One(*self, index, self.is_wide()))
+    }
+
+    /// The numbers `from .. from + len` (at most [`BLOCK`]) as lanes; a last vector is filled up with `pad`.
+    #[inline(always)]
+    pub fn block<'b, S: Simd, T: InPlace>(
+        &'b self,
+        from: usize,
+        len: usize,
+        scratch: &'b mut Scratch<T>,
+        pad: T,
+    ) -> &'b [T] {
+        let start = self.start.wrapping_add_signed(self.stride * from as isize);
+        let padded = len.next_multiple_of(T::LANES);
+        if self.stride == 1 && padded == len && self.transform == Transform::Keep {
+            if let Some(numbers) = T::in_place(&self.numbers) {
+                return &numbers[start..start + len];
+            }
+        }
+        let out = &mut scratch.0[..padded];
+        T::convert(&self.numbers, start, self.stride, &mut out[..len]);
+        match self.transform {
+            Transform::Keep => {}
+            Transform::Divide(temperature) => {
+                let temperature = T::from_f64(temperature);
+                out[..len].iter_mut().for_each(|x| *x = *x / temperature);
+            }
+            Transform::Below(temperature, maximum) => {
+                let (temperature, maximum) = (T::from_f64(temperature), T::from_f64(maximum));
+                out[..len].iter_mut().for_each(|x| *x = *x / temperature - maximum);
+            }
+            Transform::Log => {
+                for lanes in out.chunks_exact_mut(T::LANES) {
+                    math::ln_any(T::In::<S>::load(lanes)).store(lanes);
+                }
+            }
+        }
+        out[len..].fill(pad);
+        out
+    }
+
+    /// Like [`Row::block`], but with the number at index `skip` replaced by `pad`.
+    #[inline(always)]
+    pub fn block_without<'b, S: Simd, T: InPlace>(
+        &'b self,
+        from: usize,
+        len: usize,
+        scratch: &'b mut Scratch<T>,
+        pad: T,
+        skip: usize,
+    ) -> &'b [T] {
+        if skip < from || skip >= from + len {
+            return self.block::<S, T>(from, len, scratch, pad);
+        }
+        let mut copy = Scratch::new();
+        let block = self.block::<S, T>(from, len, &mut copy, pad);
+        let out = &mut scratch.0[..block.len()];
+        out.copy_from_slice(block);
+        out[skip - from] = pad;
+        out
+    }
+}
+
+/// Runs `part` on each segment of a row of `len` numbers and merges the results in order. The order, and so every
+/// bit, is the same whether the segments run one after another or on many threads.
+pub fn over_segments<R: Send>(
+    len: usize,
+    parallel: bool,
+    part: impl Fn(usize, usize) -> R + Sync,
+    mut merge: impl FnMut(R, R) -> R,
+) -> R {
+    use rayon::prelude::*;
+    let segments = len.div_ceil(SEGMENT).max(1);
+    let range = |i: usize| (i * SEGMENT, ((i + 1) * SEGMENT).min(len));
+    if !parallel || segments == 1 {
+        let (from, to) = range(0);
+        let mut result = part(from, to);
+        for i in 1..segments {
+            let (from, to) = range(i);
+            result = merge(result, part(from, to));
+        }
+        return result;
+    }
+    let parts: Vec<R> = (0..segments)
+        .into_par_iter()
+        .map(|i| {
+            let (from, to) = range(i);
+            part(from, to)
+        })
+        .collect();
+    let mut parts = parts.into_iter();
+    let mut result = parts.next().expect("a row has at least one segment");
+    for next in parts {
+        result = merge(result, next);
+    }
+    result
+}

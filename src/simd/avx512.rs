@@ -1,0 +1,251 @@
+//! AVX-512: one 512-bit register a vector. Nothing but intrinsics.
+//!
+//! Safety of every block: the types of this file are reachable only below [`enter`], which the caller may use only
+//! after AVX-512 F, BW, DQ and VL were detected; loads and stores are bounds-checked first.
+
+use std::arch::x86_64::*;
+use std::ops::{Add, Div, Mul, Sub};
+
+use super::{Element, Kernel, Mask, Simd, Sum, Vector};
+
+/// The instruction set.
+pub struct Avx512;
+
+impl Simd for Avx512 {
+    type F32 = F32;
+    type F64 = F64;
+}
+
+/// Runs a kernel compiled for AVX-512.
+///
+/// # Safety
+/// The machine must have AVX-512 F, BW, DQ and VL, and FMA.
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma,f16c")]
+pub unsafe fn enter<K: Kernel>(kernel: K) -> K::Output {
+    kernel.run::<Avx512>()
+}
+
+/// Sixteen float32 lanes.
+#[derive(Clone, Copy)]
+pub struct F32(__m512);
+/// Eight float64 lanes.
+#[derive(Clone, Copy)]
+pub struct F64(__m512d);
+
+macro_rules! operators {
+    ($vector:ident: $($op:ident $method:ident $intrinsic:ident),*) => {$(
+        impl $op for $vector {
+            type Output = Self;
+            #[inline(always)]
+            fn $method(self, other: Self) -> Self {
+                // SAFETY: see the head of this file.
+                unsafe { Self($intrinsic(self.0, other.0)) }
+            }
+        }
+    )*};
+}
+operators!(F32: Add add _mm512_add_ps, Sub sub _mm512_sub_ps, Mul mul _mm512_mul_ps, Div div _mm512_div_ps);
+operators!(F64: Add add _mm512_add_pd, Sub sub _mm512_sub_pd, Mul mul _mm512_mul_pd, Div div _mm512_div_pd);
+
+macro_rules! masks {
+    ($($mask:ident)*) => {$(
+        impl Mask for $mask {
+            #[inline(always)]
+            fn and(self, other: Self) -> Self {
+                self & other
+            }
+            #[inline(always)]
+            fn or(self, other: Self) -> Self {
+                self | other
+            }
+            #[inline(always)]
+            fn all(self) -> bool {
+                self == $mask::MAX
+            }
+            #[inline(always)]
+            fn count(self) -> u32 {
+                self.count_ones()
+            }
+        }
+    )*};
+}
+masks!(__mmask8 __mmask16);
+
+impl Vector for F32 {
+    type Elem = f32;
+    type Mask = __mmask16;
+    type Wide = F64;
+
+    #[inline(always)]
+    fn splat(x: f32) -> Self {
+        // SAFETY: see the head of this file.
+        unsafe { Self(_mm512_set1_ps(x)) }
+    }
+    #[inline(always)]
+    fn load(from: &[f32]) -> Self {
+        let from = &from[..f32::LANES];
+        // SAFETY: the slice holds sixteen elements.
+        unsafe { Self(_mm512_loadu_ps(from.as_ptr())) }
+    }
+    #[inline(always)]
+    fn store(self, to: &mut [f32]) {
+        let to = &mut to[..f32::LANES];
+        // SAFETY: the slice holds sixteen elements.
+        unsafe { _mm512_storeu_ps(to.as_mut_ptr(), self.0) }
+    }
+    #[inline(always)]
+    fn mul_add(self, a: Self, b: Self) -> Self {
+        // SAFETY: see the head of this file.
+        unsafe { Self(_mm512_fmadd_ps(self.0, a.0, b.0)) }
+    }
+    #[inline(always)]
+    fn sqrt(self) -> Self {
+        // SAFETY: see the head of this file.
+        unsafe { Self(_mm512_sqrt_ps(self.0)) }
+    }
+    #[inline(always)]
+    fn abs(self) -> Self {
+        // SAFETY: see the head of this file.
+        unsafe { Self(_mm512_abs_ps(self.0)) }
+    }
+    #[inline(always)]
+    fn max(self, other: Self) -> Self {
+        // SAFETY: see the head of this file.
+        unsafe { Self(_mm512_max_ps(self.0, other.0)) }
+    }
+    #[inline(always)]
+    fn lt(self, other: Self) -> __mmask16 {
+        // SAFETY: see the head of this file.
+        unsafe { _mm512_cmp_ps_mask::<_CMP_LT_OQ>(self.0, other.0) }
+    }
+    #[inline(always)]
+    fn eq(self, other: Self) -> __mmask16 {
+        // SAFETY: see the head of this file.
+        unsafe { _mm512_cmp_ps_mask::<_CMP_EQ_OQ>(self.0, other.0) }
+    }
+    #[inline(always)]
+    fn select(mask: __mmask16, a: Self, b: Self) -> Self {
+        // SAFETY: see the head of this file.
+        unsafe { Self(_mm512_mask_blend_ps(mask, b.0, a.0)) }
+    }
+    #[inline(always)]
+    fn shift_exponent(self, n: Self) -> Self {
+        // SAFETY: see the head of this file.
+        unsafe {
+            let k = _mm512_slli_epi32::<23>(_mm512_castps_si512(n.0));
+            Self(_mm512_castsi512_ps(_mm512_add_epi32(_mm512_castps_si512(self.0), k)))
+        }
+    }
+    #[inline(always)]
+    fn split_exponent(self) -> (Self, Self) {
+        const OFFSET: i32 = 0x3f80_0000 - 0x3f35_04f3; // bits of 1 less bits of √½
+        // SAFETY: see the head of this file.
+        unsafe {
+            let bits = _mm512_castps_si512(self.0);
+            let exponent = _mm512_srli_epi32::<23>(_mm512_add_epi32(bits, _mm512_set1_epi32(OFFSET)));
+            let scaled = _mm512_sub_epi32(bits, _mm512_slli_epi32::<23>(exponent));
+            let mantissa = _mm512_castsi512_ps(_mm512_add_epi32(scaled, _mm512_set1_epi32(127 << 23)));
+            let k = _mm512_castsi512_ps(_mm512_or_si512(exponent, _mm512_set1_epi32(0x4b00_0000)));
+            (Self(mantissa), Self(_mm512_sub_ps(k, _mm512_set1_ps(8_388_608.0 + 127.0))))
+        }
+    }
+    #[inline(always)]
+    fn add_to(self, sum: &mut Sum) {
+        // SAFETY: a sum holds two vectors of eight float64.
+        unsafe {
+            let low = _mm512_cvtps_pd(_mm512_castps512_ps256(self.0));
+            let high = _mm512_cvtps_pd(_mm512_extractf32x8_ps::<1>(self.0));
+            let at = sum.as_mut_ptr();
+            _mm512_storeu_pd(at, _mm512_add_pd(_mm512_loadu_pd(at), low));
+            _mm512_storeu_pd(at.add(8), _mm512_add_pd(_mm512_loadu_pd(at.add(8)), high));
+        }
+    }
+}
+
+impl Vector for F64 {
+    type Elem = f64;
+    type Mask = __mmask8;
+    type Wide = F64;
+
+    #[inline(always)]
+    fn splat(x: f64) -> Self {
+        // SAFETY: see the head of this file.
+        unsafe { Self(_mm512_set1_pd(x)) }
+    }
+    #[inline(always)]
+    fn load(from: &[f64]) -> Self {
+        let from = &from[..f64::LANES];
+        // SAFETY: the slice holds eight elements.
+        unsafe { Self(_mm512_loadu_pd(from.as_ptr())) }
+    }
+    #[inline(always)]
+    fn store(self, to: &mut [f64]) {
+        let to = &mut to[..f64::LANES];
+        // SAFETY: the slice holds eight elements.
+        unsafe { _mm512_storeu_pd(to.as_mut_ptr(), self.0) }
+    }
+    #[inline(always)]
+    fn mul_add(self, a: Self, b: Self) -> Self {
+        // SAFETY: see the head of this file.
+        unsafe { Self(_mm512_fmadd_pd(self.0, a.0, b.0)) }
+    }
+    #[inline(always)]
+    fn sqrt(self) -> Self {
+        // SAFETY: see the head of this file.
+        unsafe { Self(_mm512_sqrt_pd(self.0)) }
+    }
+    #[inline(always)]
+    fn abs(self) -> Self {
+        // SAFETY: see the head of this file.
+        unsafe { Self(_mm512_abs_pd(self.0)) }
+    }
+    #[inline(always)]
+    fn max(self, other: Self) -> Self {
+        // SAFETY: see the head of this file.
+        unsafe { Self(_mm512_max_pd(self.0, other.0)) }
+    }
+    #[inline(always)]
+    fn lt(self, other: Self) -> __mmask8 {
+        // SAFETY: see the head of this file.
+        unsafe { _mm512_cmp_pd_mask::<_CMP_LT_OQ>(self.0, other.0) }
+    }
+    #[inline(always)]
+    fn eq(self, other: Self) -> __mmask8 {
+        // SAFETY: see the head of this file.
+        unsafe { _mm512_cmp_pd_mask::<_CMP_EQ_OQ>(self.0, other.0) }
+    }
+    #[inline(always)]
+    fn select(mask: __mmask8, a: Self, b: Self) -> Self {
+        // SAFETY: see the head of this file.
+        unsafe { Self(_mm512_mask_blend_pd(mask, b.0, a.0)) }
+    }
+    #[inline(always)]
+    fn shift_exponent(self, n: Self) -> Self {
+        // SAFETY: see the head of this file.
+        unsafe {
+            let k = _mm512_slli_epi64::<52>(_mm512_castpd_si512(n.0));
+            Self(_mm512_castsi512_pd(_mm512_add_epi64(_mm512_castpd_si512(self.0), k)))
+        }
+    }
+    #[inline(always)]
+    fn split_exponent(self) -> (Self, Self) {
+        const OFFSET: i64 = 0x3ff0_0000_0000_0000 - 0x3fe6_a09e_667f_3bcd;
+        // SAFETY: see the head of this file.
+        unsafe {
+            let bits = _mm512_castpd_si512(self.0);
+            let exponent = _mm512_srli_epi64::<52>(_mm512_add_epi64(bits, _mm512_set1_epi64(OFFSET)));
+            let scaled = _mm512_sub_epi64(bits, _mm512_slli_epi64::<52>(exponent));
+            let mantissa = _mm512_castsi512_pd(_mm512_add_epi64(scaled, _mm512_set1_epi64(1023 << 52)));
+            let k = _mm512_castsi512_pd(_mm512_or_si512(exponent, _mm512_set1_epi64(0x4330_0000_0000_0000)));
+            (Self(mantissa), Self(_mm512_sub_pd(k, _mm512_set1_pd(4_503_599_627_370_496.0 + 1023.0))))
+        }
+    }
+    #[inline(always)]
+    fn add_to(self, sum: &mut Sum) {
+        // SAFETY: a sum holds at least eight float64.
+        unsafe {
+            let at = sum.as_mut_ptr();
+            _mm512_storeu_pd(at, _mm512_add_pd(_mm512_loadu_pd(at), self.0));
+        }
+    }
+}

@@ -1,0 +1,318 @@
+//! Lanes: one algorithm, several instruction sets, the same bits.
+//!
+//! A kernel is written once, generic over [`Vector`]: sixteen float32 lanes or eight float64 lanes, *whatever registers
+//! hold them* (one 512-bit register, two 256-bit ones, four 128-bit ones, or an array). The lane count is part of the
+//! result: sums are taken lane by lane, so a fixed count, one order of operations and fused multiply-adds everywhere
+//! give the same bits on every machine. Only operations that IEEE 754 rounds correctly are used, and `max` has one
+//! stated rule for NaN, so no instruction set can differ.
+//!
+//! [`dispatch`] detects the instruction set once and enters one `#[target_feature]` trampoline; everything below it is
+//! `#[inline(always)]` and so is compiled for that instruction set. Adding a kernel never touches this file.
+//!
+//! Why our own trait: see `docs/simd-choice.md` for the measured trial against `pulp` and `fearless_simd`.
+//!
+//! Safety: the vector types are private to this module and reach a kernel only as the type parameter that a
+//! trampoline chose after detection, so an intrinsic never runs on a machine that lacks it.
+
+mod coefficients;
+pub mod math;
+mod scalar;
+
+#[cfg(target_arch = "x86_64")]
+mod avx2;
+#[cfg(target_arch = "x86_64")]
+mod avx512;
+#[cfg(target_arch = "aarch64")]
+mod neon;
+
+use std::ops::{Add, Div, Mul, Sub};
+use std::sync::atomic::{AtomicU8, Ordering};
+
+/// Lanes of the float64 accumulators that every vector adds into.
+pub const SUM_LANES: usize = 16;
+
+/// Block sums widened to float64, lane by lane.
+pub type Sum = [f64; SUM_LANES];
+
+/// Adds the lanes of a sum in one fixed order.
+pub fn total(sum: &Sum) -> f64 {
+    let mut lanes = *sum;
+    let mut width = SUM_LANES / 2;
+    while width > 0 {
+        for i in 0..width {
+            lanes[i] += lanes[i + width];
+        }
+        width /= 2;
+    }
+    lanes[0]
+}
+
+/// A floating-point type that lanes are made of.
+pub trait Element:
+    math::Coefficients
+    + Copy
+    + PartialOrd
+    + Send
+    + Sync
+    + std::fmt::Debug
+    + Add<Output = Self>
+    + Sub<Output = Self>
+    + Mul<Output = Self>
+    + Div<Output = Self>
+    + 'static
+{
+    /// Lanes of a [`Vector`] of this element.
+    const LANES: usize;
+    /// 1.5 · 2^mantissa: adding it rounds to an integer that then stands in the low bits.
+    const MAGIC: f64;
+    /// Exponent of the smallest normal number.
+    const MIN_EXPONENT: f64;
+    /// Largest magnitude for which range reduction by [`Element::MAGIC`] is exact.
+    const MAX_SHIFT: f64;
+    /// Rounds from float64.
+    fn from_f64(x: f64) -> Self;
+    /// Widens exactly.
+    fn to_f64(self) -> f64;
+}
+
+impl Element for f32 {
+    const LANES: usize = 16;
+    const MAGIC: f64 = 12_582_912.0;
+    const MIN_EXPONENT: f64 = -126.0;
+    const MAX_SHIFT: f64 = 1_048_576.0;
+    #[inline(always)]
+    fn from_f64(x: f64) -> Self {
+        x as f32
+    }
+    #[inline(always)]
+    fn to_f64(self) -> f64 {
+        f64::from(self)
+    }
+}
+
+impl Element for f64 {
+    const LANES: usize = 8;
+    const MAGIC: f64 = 6_755_399_441_055_744.0;
+    const MIN_EXPONENT: f64 = -1022.0;
+    const MAX_SHIFT: f64 = 1_099_511_627_776.0;
+    #[inline(always)]
+    fn from_f64(x: f64) -> Self {
+        x
+    }
+    #[inline(always)]
+    fn to_f64(self) -> f64 {
+        self
+    }
+}
+
+/// One truth value a lane.
+pub trait Mask: Copy {
+    /// Lanes where both hold.
+    fn and(self, other: Self) -> Self;
+    /// Lanes where either holds.
+    fn or(self, other: Self) -> Self;
+    /// True if it holds in every lane.
+    fn all(self) -> bool;
+    /// The number of lanes where it holds.
+    fn count(self) -> u32;
+}
+
+/// Sixteen float32 or eight float64 lanes.
+pub trait Vector:
+    Copy + Add<Output = Self> + Sub<Output = Self> + Mul<Output = Self> + Div<Output = Self>
+{
+    /// The lane type.
+    type Elem: Element;
+    /// The result of a comparison.
+    type Mask: Mask;
+    /// The float64 vector of the same instruction set.
+    type Wide: Vector<Elem = f64>;
+
+    /// The same value in every lane.
+    fn splat(x: Self::Elem) -> Self;
+    /// The first lanes of a slice.
+    fn load(from: &[Self::Elem]) -> Self;
+    /// Writes the lanes to the front of a slice.
+    fn store(self, to: &mut [Self::Elem]);
+    /// `self · a + b`, rounded once.
+    fn mul_add(self, a: Self, b: Self) -> Self;
+    /// Square root.
+    fn sqrt(self) -> Self;
+    /// Magnitude.
+    fn abs(self) -> Self;
+    /// `self` where `self > other`, else `other` (also where either is NaN).
+    fn max(self, other: Self) -> Self;
+    /// Ordered less-than: false where either is NaN.
+    fn lt(self, other: Self) -> Self::Mask;
+    /// Ordered equality: false where either is NaN.
+    fn eq(self, other: Self) -> Self::Mask;
+    /// `a` where the mask holds, else `b`.
+    fn select(mask: Self::Mask, a: Self, b: Self) -> Self;
+    /// `self · 2^k`, k the integer in the low bits of `n`, by integer addition: no range check.
+    fn shift_exponent(self, n: Self) -> Self;
+    /// Splits a positive normal number into a mantissa in [√½, √2) and its exponent.
+    fn split_exponent(self) -> (Self, Self);
+    /// Adds each lane to the float64 sums.
+    fn add_to(self, sum: &mut Sum);
+
+    /// A constant given in float64.
+    #[inline(always)]
+    fn constant(x: f64) -> Self {
+        Self::splat(Self::Elem::from_f64(x))
+    }
+    /// Zero in every lane.
+    #[inline(always)]
+    fn zero() -> Self {
+        Self::constant(0.0)
+    }
+    /// One in every lane.
+    #[inline(always)]
+    fn one() -> Self {
+        Self::constant(1.0)
+    }
+    /// Largest lane; NaN lanes are passed over.
+    #[inline(always)]
+    fn largest(self) -> Self::Elem {
+        let mut lanes = [Self::Elem::from_f64(0.0); SUM_LANES];
+        self.store(&mut lanes);
+        let mut best = lanes[0];
+        for &x in &lanes[1..Self::Elem::LANES] {
+            best = if x > best { x } else { best };
+        }
+        best
+    }
+}
+
+/// The vectors of one instruction set.
+pub trait Simd {
+    /// Sixteen float32 lanes.
+    type F32: Vector<Elem = f32, Wide = Self::F64>;
+    /// Eight float64 lanes.
+    type F64: Vector<Elem = f64, Wide = Self::F64>;
+}
+
+/// Picks a vector of an instruction set by its element, so that one kernel serves both precisions.
+pub trait Lanes: Element {
+    /// The vector of this element in the instruction set `S`.
+    type In<S: Simd>: Vector<Elem = Self, Wide = S::F64>;
+}
+impl Lanes for f32 {
+    type In<S: Simd> = S::F32;
+}
+impl Lanes for f64 {
+    type In<S: Simd> = S::F64;
+}
+
+/// Work that is compiled once for every instruction set.
+pub trait Kernel {
+    /// What it computes.
+    type Output;
+    /// Must be `#[inline(always)]`, like everything it calls.
+    fn run<S: Simd>(self) -> Self::Output;
+}
+
+/// An instruction set this crate has code for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Isa {
+    /// Portable arrays; fused multiply-add in software where the machine has none.
+    Scalar = 1,
+    /// x86-64 with AVX2 and FMA.
+    Avx2 = 2,
+    /// x86-64 with AVX-512 F, BW, DQ and VL (Skylake-X and later, Zen 4 and later).
+    Avx512 = 3,
+    /// 64-bit Arm.
+    Neon = 4,
+}
+
+impl Isa {
+    /// Every instruction set, best last within one architecture.
+    pub const ALL: [Isa; 4] = [Isa::Scalar, Isa::Neon, Isa::Avx2, Isa::Avx512];
+
+    /// Lower-case name.
+    pub fn name(self) -> &'static str {
+        match self {
+            Isa::Scalar => "scalar",
+            Isa::Avx2 => "avx2",
+            Isa::Avx512 => "avx512",
+            Isa::Neon => "neon",
+        }
+    }
+
+    /// The instruction set of that name.
+    pub fn from_name(name: &str) -> Option<Isa> {
+        Isa::ALL.into_iter().find(|isa| isa.name() == name)
+    }
+
+    /// True if this machine can run it.
+    pub fn is_available(self) -> bool {
+        match self {
+            Isa::Scalar => true,
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx2 => is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma"),
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx512 => {
+                is_x86_feature_detected!("avx512f")
+                    && is_x86_feature_detected!("avx512bw")
+                    && is_x86_feature_detected!("avx512dq")
+                    && is_x86_feature_detected!("avx512vl")
+                    && is_x86_feature_detected!("fma")
+            }
+            #[cfg(target_arch = "aarch64")]
+            Isa::Neon => true,
+            #[allow(unreachable_patterns)]
+            _ => false,
+        }
+    }
+
+    /// Those this machine can run, best last.
+    pub fn available() -> Vec<Isa> {
+        Isa::ALL.into_iter().filter(|isa| isa.is_available()).collect()
+    }
+
+    fn best() -> Isa {
+        Isa::ALL.into_iter().rev().find(|isa| isa.is_available()).unwrap_or(Isa::Scalar)
+    }
+}
+
+/// The instruction set in use; 0 until first asked.
+static CURRENT: AtomicU8 = AtomicU8::new(0);
+
+/// The instruction set in use: the best one, unless [`set_isa`] or `KULLBACK_ISA` (an available name) said otherwise.
+pub fn isa() -> Isa {
+    let known = CURRENT.load(Ordering::Relaxed);
+    if let Some(isa) = Isa::ALL.into_iter().find(|isa| *isa as u8 == known) {
+        return isa;
+    }
+    let wanted = std::env::var("KULLBACK_ISA").ok().and_then(|name| Isa::from_name(&name));
+    let isa = wanted.filter(|isa| isa.is_available()).unwrap_or_else(Isa::best);
+    CURRENT.store(isa as u8, Ordering::Relaxed);
+    isa
+}
+
+/// Uses that instruction set from now on, or the best one for `None`; false if this machine lacks it.
+pub fn set_isa(isa: Option<Isa>) -> bool {
+    let isa = isa.unwrap_or_else(Isa::best);
+    let available = isa.is_available();
+    if available {
+        CURRENT.store(isa as u8, Ordering::Relaxed);
+    }
+    available
+}
+
+/// Runs a kernel on the instruction set in use.
+#[inline]
+pub fn dispatch<K: Kernel>(kernel: K) -> K::Output {
+    match isa() {
+        // SAFETY: `isa` returns only instruction sets that were detected on this machine.
+        #[cfg(target_arch = "x86_64")]
+        Isa::Avx512 => unsafe { avx512::enter(kernel) },
+        // SAFETY: as above.
+        #[cfg(target_arch = "x86_64")]
+        Isa::Avx2 => unsafe { avx2::enter(kernel) },
+        // SAFETY: every 64-bit Arm machine has NEON.
+        #[cfg(target_arch = "aarch64")]
+        Isa::Neon => unsafe { neon::enter(kernel) },
+        _ => kernel.run::<scalar::Scalar>(),
+    }
+}

@@ -1,0 +1,209 @@
+//! The second pass: sums of terms over two rows whose normalisers are known.
+
+use crate::divergences::Term;
+use crate::linear::Totals;
+use crate::moments::Moments;
+use crate::pair::{LogFrame, NEAR, Pair};
+use crate::rows::{BLOCK, InPlace, Row, Scratch, over_segments};
+use crate::simd::{Element, Kernel, Lanes, Mask, Simd, Sum, Vector, dispatch, math, total};
+
+/// Most sums that one pass yields.
+pub const MAX_SUMS: usize = 8;
+
+/// Adds the terms of one vector to up to [`MAX_SUMS`] sums.
+pub trait Terms: Copy + Send + Sync {
+    /// How many sums are used.
+    const COUNT: usize;
+    /// Adds the terms; `x` and `y` are the numbers of the rows.
+    fn add<V: Vector>(&self, pair: &Pair<V>, x: V, y: V, sums: &mut [V; MAX_SUMS]);
+}
+
+/// The term of one divergence.
+#[derive(Clone, Copy)]
+pub struct Single<T>(pub T);
+
+impl<T: Term> Terms for Single<T> {
+    const COUNT: usize = 1;
+    #[inline(always)]
+    fn add<V: Vector>(&self, pair: &Pair<V>, _x: V, _y: V, sums: &mut [V; MAX_SUMS]) {
+        sums[0] = pair.big.mul_add(T::term(pair), sums[0]);
+    }
+}
+
+/// Constants that make probabilities of two rows of logits.
+fn frame(moments: &Moments<'_>) -> LogFrame {
+    use std::f64::consts::{LN_2, LOG2_E};
+    let split = |lse: f64| {
+        let power = (lse * LOG2_E).round();
+        (power, libm::exp(power * LN_2 - lse))
+    };
+    let (power_x, scale_x) = split(moments.lse_x);
+    let (power_y, scale_y) = split(moments.lse_y());
+    LogFrame {
+        offset: moments.offset,
+        correction: moments.correction,
+        power: [power_x, power_y],
+        scale: [scale_x, scale_y],
+    }
+}
+
+/// The sums of `terms` over rows of logits.
+pub fn log_sums(moments: &Moments<'_>, terms: impl Terms, parallel: bool) -> [f64; MAX_SUMS] {
+    if moments.wide { log_sums_in::<f64>(moments, terms, parallel) } else { log_sums_in::<f32>(moments, terms, parallel) }
+}
+
+fn log_sums_in<T: InPlace>(moments: &Moments<'_>, terms: impl Terms, parallel: bool) -> [f64; MAX_SUMS] {
+    let (x, y, frame) = (moments.x, moments.y, frame(moments));
+    over_segments(
+        x.len(),
+        parallel,
+        |from, to| dispatch(LogPass::<T, _> { x, y, from, to, frame, terms, elem: std::marker::PhantomData }),
+        add_sums,
+    )
+}
+
+fn add_sums(a: [f64; MAX_SUMS], b: [f64; MAX_SUMS]) -> [f64; MAX_SUMS] {
+    std::array::from_fn(|i| a[i] + b[i])
+}
+
+struct LogPass<'a, T, K> {
+    x: Row<'a>,
+    y: Row<'a>,
+    from: usize,
+    to: usize,
+    frame: LogFrame,
+    terms: K,
+    elem: std::marker::PhantomData<T>,
+}
+
+/// The lane sums of one block, and lanes that are not zero where t was not small.
+#[inline(always)]
+fn log_block<V: Vector, K: Terms, const IS_NEAR: bool>(
+    xs: &[V::Elem],
+    ys: &[V::Elem],
+    frame: &LogFrame,
+    terms: &K,
+) -> ([V; MAX_SUMS], V) {
+    let mut sums = [V::zero(); MAX_SUMS];
+    let mut far = V::zero();
+    let lanes = <V::Elem as crate::simd::Element>::LANES;
+    for (x, y) in xs.chunks_exact(lanes).zip(ys.chunks_exact(lanes)) {
+        let (x, y) = (V::load(x), V::load(y));
+        let pair = Pair::from_logs::<IS_NEAR>(x, y, frame);
+        // Not a maximum: NaN (−∞ − −∞) must count as far.
+        far = V::select(pair.t.abs().lt(V::constant(NEAR)), far, V::one());
+        terms.add(&pair, x, y, &mut sums);
+    }
+    (sums, far)
+}
+
+impl<T: InPlace, K: Terms> Kernel for LogPass<'_, T, K> {
+    type Output = [f64; MAX_SUMS];
+
+    #[inline(always)]
+    fn run<S: Simd>(self) -> Self::Output {
+        let (mut scratch_x, mut scratch_y) = (Scratch::<T>::new(), Scratch::<T>::new());
+        let mut sums: [Sum; MAX_SUMS] = [[0.0; 16]; MAX_SUMS];
+        let mut near = true;
+        let pad = math::lowest::<S::F64>(self.frame.power[0].min(self.frame.power[1] - self.frame.offset)).largest();
+        for from in (self.from..self.to).step_by(BLOCK) {
+            let len = BLOCK.min(self.to - from);
+            let xs = self.x.block::<S, T>(from, len, &mut scratch_x, T::from_f64(pad));
+            let ys = self.y.block::<S, T>(from, len, &mut scratch_y, T::from_f64(pad + self.frame.offset));
+            let none = T::In::<S>::zero();
+            let mut lanes = [none; MAX_SUMS];
+            let tried = near;
+            if tried {
+                let far;
+                (lanes, far) = log_block::<T::In<S>, K, true>(xs, ys, &self.frame, &self.terms);
+                near = far.eq(none).all();
+            }
+            if !near {
+                let far;
+                (lanes, far) = log_block::<T::In<S>, K, false>(xs, ys, &self.frame, &self.terms);
+                near = !tried && far.eq(none).all();
+            }
+            for (sum, lane) in sums.iter_mut().zip(lanes).take(K::COUNT) {
+                lane.add_to(sum);
+            }
+        }
+        std::array::from_fn(|i| total(&sums[i]))
+    }
+}
+
+/// The sums of `terms` over rows of weights, in units of Σp.
+pub fn weight_sums(p: Row<'_>, q: Row<'_>, totals: &[Totals; 2], terms: impl Terms, parallel: bool) -> [f64; MAX_SUMS] {
+    // Float32 lanes have no room to scale totals far from 1.
+    let ordinary = |t: &Totals| libm::ilogb(t.sum).abs() <= 40 && t.power == 0;
+    if p.is_wide() || q.is_wide() || !totals.iter().all(ordinary) {
+        weight_sums_in::<f64>(p, q, totals, terms, parallel)
+    } else {
+        weight_sums_in::<f32>(p, q, totals, terms, parallel)
+    }
+}
+
+fn weight_sums_in<T: InPlace>(
+    p: Row<'_>,
+    q: Row<'_>,
+    totals: &[Totals; 2],
+    terms: impl Terms,
+    parallel: bool,
+) -> [f64; MAX_SUMS] {
+    // Powers of two that put both totals near 2^64 (2^400 in float64): products stay normal however small a weight is.
+    let (target, limit) = if T::LANES == f32::LANES { (64, 120) } else { (400, 1000) };
+    let scale = totals.map(|t| t.scale(target, limit));
+    let (ratio, ratio_low) = totals[0].quotient(&totals[1], scale[0], scale[1]);
+    let high = T::from_f64(ratio).to_f64();
+    let low = (ratio - high) + ratio_low;
+    let unit = 1.0 / (totals[0].sum * libm::scalbn(scale[0], totals[0].power));
+    let sums = over_segments(
+        p.len(),
+        parallel,
+        |from, to| {
+            let ratio = [high, low];
+            dispatch(WeightPass::<T, _> { p, q, from, to, ratio, scale, terms, elem: std::marker::PhantomData })
+        },
+        add_sums,
+    );
+    sums.map(|sum| sum * unit)
+}
+
+struct WeightPass<'a, T, K> {
+    p: Row<'a>,
+    q: Row<'a>,
+    from: usize,
+    to: usize,
+    ratio: [f64; 2],
+    scale: [f64; 2],
+    terms: K,
+    elem: std::marker::PhantomData<T>,
+}
+
+impl<T: InPlace, K: Terms> Kernel for WeightPass<'_, T, K> {
+    type Output = [f64; MAX_SUMS];
+
+    #[inline(always)]
+    fn run<S: Simd>(self) -> Self::Output {
+        let (mut scratch_p, mut scratch_q) = (Scratch::<T>::new(), Scratch::<T>::new());
+        let mut sums: [Sum; MAX_SUMS] = [[0.0; 16]; MAX_SUMS];
+        let constant = <T as Lanes>::In::<S>::constant;
+        let [ratio, ratio_low] = self.ratio.map(constant);
+        let scale = self.scale.map(constant);
+        let zero = T::from_f64(0.0);
+        for from in (self.from..self.to).step_by(BLOCK) {
+            let len = BLOCK.min(self.to - from);
+            let ps = self.p.block::<S, T>(from, len, &mut scratch_p, zero);
+            let qs = self.q.block::<S, T>(from, len, &mut scratch_q, zero);
+            let mut lanes = [constant(0.0); MAX_SUMS];
+            for (p, q) in ps.chunks_exact(T::LANES).zip(qs.chunks_exact(T::LANES)) {
+                let (p, q) = (T::In::<S>::load(p), T::In::<S>::load(q));
+                let pair = Pair::from_weights(p * scale[0], q * scale[1], ratio, ratio_low);
+                self.terms.add(&pair, p, q, &mut lanes);
+            }
+            for (sum, lane) in sums.iter_mut().zip(lanes).take(K::COUNT) {
+                lane.add_to(sum);
+            }
+        }
+        std::array::from_fn(|i| total(&sums[i]))
+    }
+}

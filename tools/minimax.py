@@ -1,0 +1,81 @@
+"""Print the polynomial coefficients of ``src/simd/coefficients.rs`` (run: ``python tools/minimax.py``; needs mpmath).
+
+Each polynomial is the near-minimax (Chebyshev) approximation of a function that is smooth and of order one on its
+interval, so that absolute and relative error agree; the printed error is measured on a dense grid in 60 digits.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from typing import NamedTuple
+
+from mpmath import chebyfit, cosh, exp, expm1, log, mp, mpf, polyval, sinh, sqrt
+
+mp.dps = 60
+
+
+def _expm1_over_r(x: mpf) -> mpf:
+    return expm1(x) / x if x else mpf(1)
+
+
+def _phi_over_square(x: mpf) -> mpf:
+    if abs(x) < mpf("1e-3"):
+        return sum(x**n / mp.factorial(n + 2) for n in range(20))
+    return (exp(x) - 1 - x) / x**2
+
+
+def _atanh_over_f(s: mpf) -> mpf:
+    if s < mpf("1e-12"):
+        return 2 + 2 * s / 3
+    f = sqrt(s)
+    return log((1 + f) / (1 - f)) / f
+
+
+def _js_even(v: mpf) -> mpf:
+    """JS(p, q) / (sqrt(p q) t^2) as a function of v = t^2."""
+    if v < mpf("1e-12"):
+        return mpf(1) / 8
+    t = sqrt(v)
+    return (t * sinh(t / 2) - 2 * cosh(t / 2) * log(cosh(t / 2))) / (2 * v)
+
+
+class Fit(NamedTuple):
+    name: str
+    meaning: str
+    function: Callable[[mpf], mpf]
+    low: mpf
+    high: mpf
+    degree_f32: int
+    degree_f64: int
+
+
+HALF_LN2 = log(mpf(2)) / 2 * (1 + mpf("1e-6"))
+FITS = [
+    Fit("EXPM1", "(e^r - 1)/r, |r| <= ln2/2", _expm1_over_r, -HALF_LN2, HALF_LN2, 5, 11),
+    Fit("PHI", "(e^u - 1 - u)/u^2, |u| <= 1", _phi_over_square, mpf(-1), mpf(1), 7, 14),
+    Fit("LOG", "2 atanh(f)/f in f^2, |f| <= 1/3", _atanh_over_f, mpf(0), mpf(1) / 9, 4, 10),
+    Fit("JS", "the even part of JS in t^2, |t| <= 1", _js_even, mpf(0), mpf(1), 3, 9),
+]
+
+
+def _worst(fit: Fit, coefficients: list[mpf]) -> mpf:
+    grid = [fit.low + (fit.high - fit.low) * k / 2000 for k in range(2001)]
+    return max(abs(polyval(coefficients, x) / fit.function(x) - 1) for x in grid)
+
+
+def main() -> None:
+    """Print every table, highest power first, with its approximation error."""
+    for fit in FITS:
+        for kind, degree, digits in (("F32", fit.degree_f32, 10), ("F64", fit.degree_f64, 18)):
+            coefficients = chebyfit(fit.function, [fit.low, fit.high], degree + 1)
+            error = mp.nstr(_worst(fit, coefficients), 2)
+            sys.stdout.write(f"/// {fit.meaning}; worst relative error {error} before rounding.\n")
+            sys.stdout.write(f"pub const {fit.name}_{kind}: [{kind.lower()}; {degree + 1}] = [\n")
+            for c in coefficients:
+                sys.stdout.write(f"    {mp.nstr(c, digits, min_fixed=-1, max_fixed=1)},\n")
+            sys.stdout.write("];\n")
+
+
+if __name__ == "__main__":
+    main()
