@@ -162,9 +162,8 @@ impl RowPair<'_> {
         });
         let most = most.max().unwrap_or(0);
         let rank_target = self.target.filter(|_| wanted(|c| matches!(c, Column::Rank(_))));
-        let orders = (most > 0 || rank_target.is_some()).then(|| {
-            [&self.p, &self.q].map(|side| order_of_valid(&side.row, most, rank_target, self.parallel))
-        });
+        let orders = (most > 0 || rank_target.is_some())
+            .then(|| [&self.p, &self.q].map(|side| order_of_valid(&side.row, most, rank_target, self.parallel)));
         let fused = wanted(|c| matches!(c, Column::Fused(_)));
         let second = match &rows {
             Prepared::Logs(moments) if fused || entropies => self.logs(moments, orders.as_ref(), entropies),
@@ -217,13 +216,7 @@ impl RowPair<'_> {
         } else {
             [f64::NAN; 2]
         };
-        Second {
-            reverse_kl: sums[0],
-            js: sums[1],
-            total_variation: sums[2],
-            squared_hellinger: sums[3],
-            entropy,
-        }
+        Second { reverse_kl: sums[0], js: sums[1], total_variation: sums[2], squared_hellinger: sums[3], entropy }
     }
 
     fn one_by_one(&self, rows: &Prepared<'_>, fused: bool, entropies: bool) -> Result<Second> {
@@ -243,7 +236,9 @@ impl RowPair<'_> {
     fn target_log_probs(&self, rows: &Prepared<'_>, target: usize) -> AtTarget {
         let log_prob = match rows {
             Prepared::Logs(m) => [m.x.at(target) - m.lse_x, m.y.at(target) - m.lse_y()],
-            Prepared::Weights(p, q, totals) => [log_share(p.at(target), &totals[0]), log_share(q.at(target), &totals[1])],
+            Prepared::Weights(p, q, totals) => {
+                [log_share(p.at(target), &totals[0]), log_share(q.at(target), &totals[1])]
+            }
             Prepared::Nothing => [f64::NAN; 2],
         };
         let delta = match rows {
@@ -290,7 +285,7 @@ fn overlap(p: &[Entry], q: &[Entry], k: usize) -> f64 {
     common as f64 / k as f64
 }
 
-/// Every sum of the second pass: reverse KL, JS, TV, squared Hellinger, Σp·(max x − x), Σq·(max y − y).
+/// Every sum of the second pass: Jeffreys, JS, twice TV, twice squared Hellinger, Σp·(max x − x), Σq·(max y − y).
 #[derive(Clone, Copy)]
 struct All {
     tops: [f64; 2],
@@ -301,17 +296,15 @@ impl Terms for All {
 
     #[inline(always)]
     fn add<V: Vector>(&self, pair: &Pair<V>, x: V, y: V, sums: &mut [V; MAX_SUMS]) {
-        let half = V::constant(0.5);
         let small = pair.big * pair.s;
         let (p, q) = (pair.by_side(pair.big, small), pair.by_side(small, pair.big));
-        sums[0] = pair.big.mul_add(pair.by_side(pair.phi_up(), pair.phi_down()), sums[0]);
+        sums[0] = (pair.big * pair.t).mul_add(pair.z, sums[0]);
         sums[1] = pair.big.mul_add(pair.js(), sums[1]);
-        sums[2] = (pair.big * half).mul_add(pair.z.abs(), sums[2]);
-        sums[3] = (pair.big * half * pair.h).mul_add(pair.h, sums[3]);
+        sums[2] = pair.big.mul_add(pair.z.abs(), sums[2]);
+        sums[3] = (pair.big * pair.h).mul_add(pair.h, sums[3]);
         // Clamped: where p is 0 the distance is infinite, and counts for nothing.
         let distance = |top: f64, at: V| V::constant(top) - if pair.near { at } else { at.max(V::constant(-1e30)) };
         sums[4] = p.mul_add(distance(self.tops[0], x), sums[4]);
         sums[5] = q.mul_add(distance(self.tops[1], y), sums[5]);
     }
 }
-

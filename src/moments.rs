@@ -64,13 +64,7 @@ struct Sums {
 impl Sums {
     fn scaled_to(self, power: f64) -> Sums {
         let factor = libm::scalbn(1.0, (self.power - power).max(-2000.0) as i32);
-        Sums {
-            power,
-            weights: self.weights * factor,
-            gain: self.gain * factor,
-            second: self.second * factor,
-            ..self
-        }
+        Sums { power, weights: self.weights * factor, gain: self.gain * factor, second: self.second * factor, ..self }
     }
 
     fn merge(self, other: Sums) -> Sums {
@@ -209,13 +203,7 @@ fn relative_to_maxima<'a>(x: Row<'a>, y: Row<'a>, parallel: bool) -> Option<Mome
 }
 
 /// Results from sums; `None` if q has no mass. Also σ and ε.
-fn conclude<'a>(
-    x: Row<'a>,
-    y: Row<'a>,
-    wide: bool,
-    shift: Shift,
-    sums: &Sums,
-) -> (Option<Moments<'a>>, f64, f64) {
+fn conclude<'a>(x: Row<'a>, y: Row<'a>, wide: bool, shift: Shift, sums: &Sums) -> (Option<Moments<'a>>, f64, f64) {
     let sigma = sums.second / sums.weights;
     let epsilon = sums.gain / sums.weights;
     if !(epsilon > -1.0) {
@@ -355,58 +343,20 @@ enum Path {
     Careful,
 }
 
-/// Lane sums of one block and what decides whether its path held.
+/// Lane sums of one block.
+#[derive(Clone, Copy)]
 struct Lane<V> {
     weights: V,
     /// Σ w·u on the near path, Σ (v − w) on the other.
     first: V,
     second: V,
-    square: V,
-    top: V,
 }
 
-impl<V: Vector> Lane<V> {
-    #[inline(always)]
-    fn new() -> Self {
-        let zero = V::zero();
-        Self { weights: zero, first: zero, second: zero, square: zero, top: V::constant(f64::NEG_INFINITY) }
-    }
-
-    #[inline(always)]
-    fn add<const NEAR: bool>(&mut self, x: V, y: V, k: &Constants<V>) {
-        self.top = x.max(self.top);
-        let w = math::exp_scaled(x.max(k.low), k.magic);
-        let u = difference(x, y, k.offset);
-        let uu = u * u;
-        self.square = uu.max(self.square);
-        self.weights = self.weights + w;
-        let near = math::polynomial(u, <V::Elem as math::Coefficients>::PHI);
-        if NEAR {
-            let wu = w * u;
-            self.first = self.first + wu;
-            self.second = (wu * u).mul_add(near, self.second);
-        } else {
-            // v = e^(y−c)·2^-K from y itself: e^u would carry the rounding of u, which is relative to u.
-            let v = math::exp_scaled(y.max(k.low_y), k.magic_y) * k.scale_y;
-            let gain = v - w;
-            self.first = self.first + gain;
-            self.second = self.second + V::select(uu.lt(V::one()), w * uu * near, gain - w * u);
-        }
-    }
-
-    #[inline(always)]
-    fn merge<const NEAR: bool>(self, other: Self) -> Self {
-        let second = self.second + other.second;
-        let first = self.first + other.first;
-        Self {
-            weights: self.weights + other.weights,
-            // w·(e^u − 1) = w·u + w·φ(u).
-            first: if NEAR { first + second } else { first },
-            second,
-            square: self.square.max(other.square),
-            top: self.top.max(other.top),
-        }
-    }
+/// Largest u² and largest x of a block: they decide whether its path held.
+#[derive(Clone, Copy)]
+struct Extent<V> {
+    square: V,
+    top: V,
 }
 
 /// A [`Shift`] in lanes.
@@ -432,23 +382,54 @@ impl<V: Vector> Constants<V> {
             scale_y: V::constant(libm::exp((power_y - shift.power) * LN_2 - shift.offset)),
         }
     }
+
+    /// Adds one vector of pairs.
+    #[inline(always)]
+    fn add<const NEAR: bool>(&self, x: V, y: V, lane: &mut Lane<V>, extent: &mut Extent<V>) {
+        extent.top = x.max(extent.top);
+        let w = math::exp_scaled(x.max(self.low), self.magic);
+        let u = difference(x, y, self.offset);
+        let uu = u * u;
+        extent.square = uu.max(extent.square);
+        lane.weights = lane.weights + w;
+        let near = math::polynomial(u, <V::Elem as math::Coefficients>::PHI);
+        if NEAR {
+            let wu = w * u;
+            lane.first = lane.first + wu;
+            lane.second = (wu * u).mul_add(near, lane.second);
+        } else {
+            // v = e^(y−c)·2^-K from y itself: e^u would carry the rounding of u, which is relative to u.
+            let v = math::exp_scaled(y.max(self.low_y), self.magic_y) * self.scale_y;
+            let gain = v - w;
+            lane.first = lane.first + gain;
+            lane.second = lane.second + V::select(uu.lt(V::one()), w * uu * near, gain - w * u);
+        }
+    }
 }
 
 #[inline(always)]
-fn add_block<V: Vector, const NEAR: bool>(xs: &[V::Elem], ys: &[V::Elem], shift: &Shift) -> Lane<V> {
+fn add_block<V: Vector, const NEAR: bool>(xs: &[V::Elem], ys: &[V::Elem], shift: &Shift) -> (Lane<V>, Extent<V>) {
     let k = Constants::<V>::new(shift);
     let lanes = V::Elem::LANES;
+    let zero = V::zero();
+    let mut extent = Extent { square: zero, top: V::constant(f64::NEG_INFINITY) };
     // Two sets of sums: half as many additions, and so half the rounding, in each lane.
-    let (mut even, mut odd) = (Lane::<V>::new(), Lane::<V>::new());
-    let pairs = xs.len() / (2 * lanes) * 2 * lanes;
-    for i in (0..pairs).step_by(2 * lanes) {
-        even.add::<NEAR>(V::load(&xs[i..]), V::load(&ys[i..]), &k);
-        odd.add::<NEAR>(V::load(&xs[i + lanes..]), V::load(&ys[i + lanes..]), &k);
+    let mut even = Lane { weights: zero, first: zero, second: zero };
+    let mut odd = even;
+    let (pairs_x, pairs_y) = (xs.chunks_exact(2 * lanes), ys.chunks_exact(2 * lanes));
+    let (last_x, last_y) = (pairs_x.remainder(), pairs_y.remainder());
+    for (x, y) in pairs_x.zip(pairs_y) {
+        k.add::<NEAR>(V::load(x), V::load(y), &mut even, &mut extent);
+        k.add::<NEAR>(V::load(&x[lanes..]), V::load(&y[lanes..]), &mut odd, &mut extent);
     }
-    if pairs < xs.len() {
-        even.add::<NEAR>(V::load(&xs[pairs..]), V::load(&ys[pairs..]), &k);
+    if !last_x.is_empty() {
+        k.add::<NEAR>(V::load(last_x), V::load(last_y), &mut even, &mut extent);
     }
-    even.merge::<NEAR>(odd)
+    let second = even.second + odd.second;
+    let first = even.first + odd.first;
+    // w·(e^u − 1) = w·u + w·φ(u).
+    let first = if NEAR { first + second } else { first };
+    (Lane { weights: even.weights + odd.weights, first, second }, extent)
 }
 
 impl<T: InPlace> Kernel for Pass<'_, T> {
@@ -470,14 +451,14 @@ impl<T: InPlace> Kernel for Pass<'_, T> {
                 let xs = self.x.block::<S, T>(from, len, &mut scratch_x, T::from_f64(pad));
                 let ys = self.y.block::<S, T>(from, len, &mut scratch_y, T::from_f64(pad + shift.offset));
                 let near = path == Path::Near;
-                let lane = if near {
+                let (lane, extent) = if near {
                     add_block::<T::In<S>, true>(xs, ys, &shift)
                 } else {
                     add_block::<T::In<S>, false>(xs, ys, &shift)
                 };
                 let limit = T::In::<S>::constant((shift.power + 60.0) * LN_2);
                 let bound = T::In::<S>::constant(if near { 1.0 } else { 1600.0 });
-                if !lane.top.lt(limit).all() {
+                if !extent.top.lt(limit).all() {
                     let top = largest::<S, T>(xs);
                     if top.is_finite() && top < MAX_LEVEL {
                         let power = (top * LOG2_E).round();
@@ -488,11 +469,11 @@ impl<T: InPlace> Kernel for Pass<'_, T> {
                         shift.power = power;
                         continue;
                     }
-                } else if lane.square.lt(bound).and(lane.second.eq(lane.second)).all() {
+                } else if extent.square.lt(bound).and(lane.second.eq(lane.second)).all() {
                     lane.weights.add_to(&mut weights);
                     lane.first.add_to(&mut gain);
                     lane.second.add_to(&mut second);
-                    if lane.square.lt(T::In::<S>::one()).all() {
+                    if extent.square.lt(T::In::<S>::one()).all() {
                         path = Path::Near;
                     }
                     from += len;

@@ -41,14 +41,14 @@ pub fn order_of_valid(row: &Row<'_>, k: usize, target: Option<usize>, parallel: 
     }
 }
 
-fn order_in<T: InPlace, const CHECK: bool>(
-    row: &Row<'_>,
-    k: usize,
-    target: Option<usize>,
-    parallel: bool,
-) -> Order {
+fn order_in<T: InPlace, const CHECK: bool>(row: &Row<'_>, k: usize, target: Option<usize>, parallel: bool) -> Order {
     let k = k.min(row.len());
     let target = target.map(|index| Entry { value: row.at(index), index });
+    if !parallel {
+        // The answer is exact, so cutting the row would only make the list of the largest start anew.
+        let (from, to) = (0, row.len());
+        return dispatch(Scan::<T, CHECK> { row: *row, from, to, k, target, elem: std::marker::PhantomData });
+    }
     over_segments(
         row.len(),
         parallel,
@@ -92,66 +92,93 @@ impl<T: InPlace, const CHECK: bool> Kernel for Scan<'_, T, CHECK> {
         for from in (self.from..self.to).step_by(BLOCK) {
             let len = BLOCK.min(self.to - from);
             let block = self.row.block::<S, T>(from, len, &mut scratch, none);
-            let mut largest = T::In::<S>::splat(none);
-            for lanes in block.chunks_exact(T::LANES) {
-                let lanes = T::In::<S>::load(lanes);
-                largest = lanes.max(largest);
-                if CHECK {
-                    // NaN counts as +inf, which sticks.
-                    largest = T::In::<S>::select(lanes.eq(lanes), largest, infinity);
+            let largest = match self.target {
+                Some(target) if target.index < from => {
+                    let (largest, above) = survey::<S, T, CHECK, ABOVE>(block, target.value);
+                    found.before += above;
+                    largest
                 }
-            }
+                Some(target) if target.index >= from + len => {
+                    let (largest, below) = survey::<S, T, CHECK, BELOW>(block, target.value);
+                    found.before += block.len() - below;
+                    largest
+                }
+                Some(target) => {
+                    found.before += block[..len].iter().enumerate().map(|(i, x)| (from + i, x.to_f64())).fold(
+                        0,
+                        |count, (i, x)| {
+                            count + usize::from(x > target.value || (x == target.value && i < target.index))
+                        },
+                    );
+                    survey::<S, T, CHECK, NOTHING>(block, 0.0).0
+                }
+                None => survey::<S, T, CHECK, NOTHING>(block, 0.0).0,
+            };
             found.valid &= !CHECK || largest.lt(infinity).all();
-            if let Some(target) = self.target {
-                found.before += before::<S, T>(&block[..len], block, from, target);
-            }
-            if self.k > 0 {
-                let full = found.top.len() == self.k;
-                let bar = if full { found.top[self.k - 1].value } else { f64::NAN };
-                if !full || T::In::<S>::splat(T::from_f64(bar)).lt(largest).count() > 0 {
-                    scan::<S, T>(&block[..len], block, from, self.k, &mut found.top);
-                }
+            if self.k > 0 && bar::<S, T>(&found.top, self.k).is_none_or(|bar| bar.lt(largest).count() > 0) {
+                scan::<S, T>(&block[..len], block, from, self.k, &mut found.top);
             }
         }
         found
     }
 }
 
+/// What a number must exceed to be among the `k` largest; `None` while there are fewer.
+#[inline(always)]
+fn bar<S: Simd, T: InPlace>(top: &[Entry], k: usize) -> Option<T::In<S>> {
+    (top.len() == k).then(|| T::In::<S>::constant(top[k - 1].value))
+}
+
 /// Inserts the numbers of a block that belong to the largest.
 #[inline(always)]
 fn scan<S: Simd, T: InPlace>(block: &[T], padded: &[T], from: usize, k: usize, top: &mut Vec<Entry>) {
     for (i, lanes) in padded.chunks_exact(T::LANES).enumerate() {
-        if top.len() == k {
-            let bar = T::In::<S>::splat(T::from_f64(top[k - 1].value));
-            if bar.lt(T::In::<S>::load(lanes)).count() == 0 {
-                continue;
-            }
+        if bar::<S, T>(top, k).is_some_and(|bar| bar.lt(T::In::<S>::load(lanes)).count() == 0) {
+            continue;
         }
         let start = i * T::LANES;
         for (j, &x) in block[start..(start + T::LANES).min(block.len())].iter().enumerate() {
-            insert(top, k, Entry { value: x.to_f64(), index: from + start + j });
+            let entry = Entry { value: x.to_f64(), index: from + start + j };
+            if top.len() < k || entry.value > top[k - 1].value {
+                insert(top, k, entry);
+            }
         }
     }
 }
 
-/// How many numbers of a block come before the target in the order of the row.
+/// What [`survey`] counts: numbers above the bar, numbers below it, or nothing.
+const ABOVE: u8 = 1;
+const BELOW: u8 = 2;
+const NOTHING: u8 = 0;
+
+/// The largest number of each lane (with `CHECK`, NaN counts as +inf) and a count against a bar.
 #[inline(always)]
-fn before<S: Simd, T: InPlace>(block: &[T], padded: &[T], from: usize, target: Entry) -> usize {
-    let bar = T::In::<S>::splat(T::from_f64(target.value));
+fn survey<S: Simd, T: InPlace, const CHECK: bool, const COUNT: u8>(block: &[T], bar: f64) -> (T::In<S>, usize) {
+    let bar = T::In::<S>::constant(bar);
+    let infinity = T::In::<S>::constant(f64::INFINITY);
     let mut count = 0;
-    if target.index < from {
-        for lanes in padded.chunks_exact(T::LANES) {
-            count += bar.lt(T::In::<S>::load(lanes)).count() as usize;
+    let mut add = |largest: &mut T::In<S>, lanes: T::In<S>| {
+        *largest = lanes.max(*largest);
+        if CHECK {
+            *largest = T::In::<S>::select(lanes.eq(lanes), *largest, infinity);
         }
-    } else if target.index >= from + block.len() {
-        for lanes in padded.chunks_exact(T::LANES) {
-            count += T::LANES - T::In::<S>::load(lanes).lt(bar).count() as usize;
+        match COUNT {
+            ABOVE => count += bar.lt(lanes).count(),
+            BELOW => count += lanes.lt(bar).count(),
+            _ => {}
         }
-    } else {
-        for (i, &x) in block.iter().enumerate() {
-            let x = x.to_f64();
-            count += usize::from(x > target.value || (x == target.value && from + i < target.index));
+    };
+    // Four running maxima: one would wait for itself.
+    let mut largest = [T::In::<S>::constant(f64::NEG_INFINITY); 4];
+    let fours = block.chunks_exact(4 * T::LANES);
+    for lanes in fours.remainder().chunks_exact(T::LANES) {
+        add(&mut largest[0], T::In::<S>::load(lanes));
+    }
+    for four in fours {
+        for (i, largest) in largest.iter_mut().enumerate() {
+            add(largest, T::In::<S>::load(&four[i * T::LANES..]));
         }
     }
-    count
+    let [a, b, c, d] = largest;
+    (a.max(b).max(c.max(d)), count as usize)
 }

@@ -45,23 +45,23 @@ pub struct LogFrame {
     pub scale: [f64; 2],
 }
 
-/// Largest t for which [`Pair::from_logs`] may be told that it is near.
+/// Largest |t| of a near pair.
 pub const NEAR: f64 = 0.69;
 
 impl<V: Vector> Pair<V> {
-    /// From logits.
+    /// From logits where every |t| is below [`NEAR`], in units of 2^power of the reference.
     #[inline(always)]
-    pub fn from_logs<const IS_NEAR: bool>(x: V, y: V, frame: &LogFrame) -> Self {
-        let tau = difference(x, y, V::constant(frame.offset)) - V::constant(frame.correction);
-        let half = V::constant(0.5);
-        let nowhere = V::zero().lt(V::zero());
-        if IS_NEAR {
-            let [low, magic] = [math::lowest, math::magic].map(|f: fn(f64) -> V| f(frame.power[0]));
-            let big = math::exp_scaled(x.max(low), magic) * V::constant(frame.scale[0]);
-            let h = tau * V::constant(-0.5) * math::polynomial(tau * half, <V::Elem as math::Coefficients>::EXPM1);
-            return Self::new(big, V::zero() - tau, h, nowhere, true);
-        }
+    pub fn near_logs(x: V, y: V, frame: &LogFrame) -> Self {
+        let t = difference(y, x, V::constant(-frame.offset)) + V::constant(frame.correction);
+        let big = math::exp_scaled(x.max(math::lowest(frame.power[0])), math::magic(frame.power[0]));
+        Self::new(big, t, math::half_near(t), V::zero().lt(V::zero()), true)
+    }
+
+    /// From any logits but NaN and +inf.
+    #[inline(always)]
+    pub fn far_logs(x: V, y: V, frame: &LogFrame) -> Self {
         let pick = |mask, [a, b]: [f64; 2], f: fn(f64) -> V| V::select(mask, f(b), f(a));
+        let tau = difference(x, y, V::constant(frame.offset)) - V::constant(frame.correction);
         let q_larger = V::zero().lt(tau);
         let top = V::select(q_larger, y, x);
         let low = pick(q_larger, frame.power, math::lowest);
@@ -71,7 +71,7 @@ impl<V: Vector> Pair<V> {
         let big = V::select(top.eq(V::constant(f64::NEG_INFINITY)), V::zero(), big);
         // −∞ − −∞: both are zero, and their quotient does not matter.
         let t = V::select(tau.eq(tau), tau.abs(), V::zero());
-        let h = V::zero() - math::expm1(V::zero() - t * half);
+        let h = V::zero() - math::expm1(t * V::constant(-0.5));
         Self::new(big, t, h, q_larger, false)
     }
 
@@ -120,7 +120,7 @@ impl<V: Vector> Pair<V> {
     /// s·φ(t) = z − s·t: KL's generator where q is the larger.
     #[inline(always)]
     pub fn phi_up(&self) -> V {
-        let near = self.t * self.z - self.phi_down();
+        let near = self.t.mul_add(self.z, V::zero() - self.phi_down());
         if self.near {
             return near;
         }
@@ -144,7 +144,7 @@ impl<V: Vector> Pair<V> {
             return near;
         }
         let ln2 = V::constant(std::f64::consts::LN_2);
-        let mixed = (V::one() + self.s) * (ln2 - math::log1p_unit(self.s)) - self.st();
+        let mixed = (V::one() + self.s) * (ln2 - math::log1p_small(self.s)) - self.st();
         V::select(self.t.lt(V::one()), near, V::constant(0.5) * mixed)
     }
 

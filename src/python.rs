@@ -90,7 +90,9 @@ fn detached<T: Send>(
             }
         })
     })?;
-    outcome.map_err(|_| PyRuntimeError::new_err("internal error: please report it with the input that caused it"))?.map_err(PyErr::from)
+    outcome
+        .map_err(|_| PyRuntimeError::new_err("internal error: please report it with the input that caused it"))?
+        .map_err(PyErr::from)
 }
 
 /// The numbers of an array and the index of its first element.
@@ -217,9 +219,8 @@ mod _native {
         let right = matrix(q, kind_q, temperature, Argument::Q)?;
         let wanted = columns.iter().map(|name| Column::from_name(name)).collect::<crate::Result<Vec<_>>>()?;
         let targets = targets.map(|ids| ids.as_array().to_vec());
-        let values = detached(py, threads, p.len(), |call| {
-            crate::compare(&left, &right, &wanted, targets.as_deref(), call)
-        })?;
+        let values =
+            detached(py, threads, p.len(), |call| crate::compare(&left, &right, &wanted, targets.as_deref(), call))?;
         let table = PyDict::new(py);
         for (name, values) in columns.iter().zip(values) {
             match values {

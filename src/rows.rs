@@ -103,14 +103,19 @@ pub struct Row<'a> {
     transform: Transform,
 }
 
-/// A buffer a block can be converted into.
-pub struct Scratch<T>([T; BLOCK]);
+/// A buffer a block can be converted into; written only where a row needs it.
+pub struct Scratch<T>(Option<[T; BLOCK]>);
 
 impl<T: Element> Scratch<T> {
     /// An empty buffer.
     #[inline(always)]
     pub fn new() -> Self {
-        Self([T::from_f64(0.0); BLOCK])
+        Self(None)
+    }
+
+    #[inline(always)]
+    fn get(&mut self) -> &mut [T; BLOCK] {
+        self.0.get_or_insert_with(|| [T::from_f64(0.0); BLOCK])
     }
 }
 
@@ -274,7 +279,7 @@ impl<'a> Row<'a> {
                 return &numbers[start..start + len];
             }
         }
-        let out = &mut scratch.0[..padded];
+        let out = &mut scratch.get()[..padded];
         T::convert(&self.numbers, start, self.stride, &mut out[..len]);
         match self.transform {
             Transform::Keep => {}
@@ -311,7 +316,7 @@ impl<'a> Row<'a> {
         }
         let mut copy = Scratch::new();
         let block = self.block::<S, T>(from, len, &mut copy, pad);
-        let out = &mut scratch.0[..block.len()];
+        let out = &mut scratch.get()[..block.len()];
         out.copy_from_slice(block);
         out[skip - from] = pad;
         out

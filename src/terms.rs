@@ -49,7 +49,11 @@ fn frame(moments: &Moments<'_>) -> LogFrame {
 
 /// The sums of `terms` over rows of logits.
 pub fn log_sums(moments: &Moments<'_>, terms: impl Terms, parallel: bool) -> [f64; MAX_SUMS] {
-    if moments.wide { log_sums_in::<f64>(moments, terms, parallel) } else { log_sums_in::<f32>(moments, terms, parallel) }
+    if moments.wide {
+        log_sums_in::<f64>(moments, terms, parallel)
+    } else {
+        log_sums_in::<f32>(moments, terms, parallel)
+    }
 }
 
 fn log_sums_in<T: InPlace>(moments: &Moments<'_>, terms: impl Terms, parallel: bool) -> [f64; MAX_SUMS] {
@@ -76,7 +80,7 @@ struct LogPass<'a, T, K> {
     elem: std::marker::PhantomData<T>,
 }
 
-/// The lane sums of one block, and lanes that are not zero where t was not small.
+/// The lane sums of one block, and the largest t².
 #[inline(always)]
 fn log_block<V: Vector, K: Terms, const IS_NEAR: bool>(
     xs: &[V::Elem],
@@ -85,16 +89,15 @@ fn log_block<V: Vector, K: Terms, const IS_NEAR: bool>(
     terms: &K,
 ) -> ([V; MAX_SUMS], V) {
     let mut sums = [V::zero(); MAX_SUMS];
-    let mut far = V::zero();
-    let lanes = <V::Elem as crate::simd::Element>::LANES;
+    let mut square = V::zero();
+    let lanes = <V::Elem as Element>::LANES;
     for (x, y) in xs.chunks_exact(lanes).zip(ys.chunks_exact(lanes)) {
         let (x, y) = (V::load(x), V::load(y));
-        let pair = Pair::from_logs::<IS_NEAR>(x, y, frame);
-        // Not a maximum: NaN (−∞ − −∞) must count as far.
-        far = V::select(pair.t.abs().lt(V::constant(NEAR)), far, V::one());
+        let pair = if IS_NEAR { Pair::near_logs(x, y, frame) } else { Pair::far_logs(x, y, frame) };
+        square = (pair.t * pair.t).max(square);
         terms.add(&pair, x, y, &mut sums);
     }
-    (sums, far)
+    (sums, square)
 }
 
 impl<T: InPlace, K: Terms> Kernel for LogPass<'_, T, K> {
@@ -103,31 +106,34 @@ impl<T: InPlace, K: Terms> Kernel for LogPass<'_, T, K> {
     #[inline(always)]
     fn run<S: Simd>(self) -> Self::Output {
         let (mut scratch_x, mut scratch_y) = (Scratch::<T>::new(), Scratch::<T>::new());
-        let mut sums: [Sum; MAX_SUMS] = [[0.0; 16]; MAX_SUMS];
+        let mut near_sums: [Sum; MAX_SUMS] = [[0.0; 16]; MAX_SUMS];
+        let mut far_sums = near_sums;
         let mut near = true;
         let pad = math::lowest::<S::F64>(self.frame.power[0].min(self.frame.power[1] - self.frame.offset)).largest();
+        let limit = T::In::<S>::constant(NEAR * NEAR);
         for from in (self.from..self.to).step_by(BLOCK) {
             let len = BLOCK.min(self.to - from);
             let xs = self.x.block::<S, T>(from, len, &mut scratch_x, T::from_f64(pad));
             let ys = self.y.block::<S, T>(from, len, &mut scratch_y, T::from_f64(pad + self.frame.offset));
-            let none = T::In::<S>::zero();
-            let mut lanes = [none; MAX_SUMS];
-            let tried = near;
-            if tried {
-                let far;
-                (lanes, far) = log_block::<T::In<S>, K, true>(xs, ys, &self.frame, &self.terms);
-                near = far.eq(none).all();
+            // Each block starts on the path the one before it should have taken.
+            if near {
+                let (lanes, square) = log_block::<T::In<S>, K, true>(xs, ys, &self.frame, &self.terms);
+                // A NaN (−∞ − −∞) passes the maximum but not the sum.
+                near = square.lt(limit).and(lanes[0].eq(lanes[0])).all();
+                if near {
+                    for (sum, lane) in near_sums.iter_mut().zip(lanes).take(K::COUNT) {
+                        lane.add_to(sum);
+                    }
+                    continue;
+                }
             }
-            if !near {
-                let far;
-                (lanes, far) = log_block::<T::In<S>, K, false>(xs, ys, &self.frame, &self.terms);
-                near = !tried && far.eq(none).all();
-            }
-            for (sum, lane) in sums.iter_mut().zip(lanes).take(K::COUNT) {
+            let (lanes, square) = log_block::<T::In<S>, K, false>(xs, ys, &self.frame, &self.terms);
+            near = square.lt(limit).all();
+            for (sum, lane) in far_sums.iter_mut().zip(lanes).take(K::COUNT) {
                 lane.add_to(sum);
             }
         }
-        std::array::from_fn(|i| total(&sums[i]))
+        std::array::from_fn(|i| total(&near_sums[i]).mul_add(self.frame.scale[0], total(&far_sums[i])))
     }
 }
 

@@ -119,6 +119,9 @@ def bad_calls():
     yield spoiled(((1, 0), 0.5)), spoiled(((1, 0), 0.375)), {}
     yield np.log(good), spoiled(((0, 1), 3.0)), {"input": ("log_probs", "probs")}
     yield np.log(good), np.log(good) + spoiled(((2, 0), 0.5), base=0 * good), {"input": "log_probs"}
+    shifted = np.log(good) + spoiled(((1, 0), 0.5), base=0 * good)
+    yield shifted, spoiled(((1, 0, 2), 2.0)), {"input": ("log_probs", "probs")}
+    yield shifted, spoiled(((1, 0, 2), np.nan)), {"input": ("log_probs", "logits")}
     yield row, spoiled(((1, 1, 2), -0.5)), {}
     yield spoiled((1, -0.5), base=row), row, {}
     yield spoiled((1, 0.5), base=row), row, {}

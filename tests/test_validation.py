@@ -245,6 +245,7 @@ CALLS = {
         "axis must be between -2 and 1 for p with 2 dimensions, got -3",
     ),
     "axis float": (lambda: kb.entropy(ROW, axis=0.0), TypeError, "axis must be an integer, got 0.0"),
+    "axis -1.0": (lambda: kb.entropy(ROW, axis=-1.0), TypeError, "axis must be an integer, got -1.0"),
     "axis None": (lambda: kb.entropy(ROW, axis=None), TypeError, "axis must be an integer, got None"),
     "vocab_size 0": (
         lambda: kb.kl_divergence(ROW, ROW, vocab_size=0),

@@ -10,7 +10,7 @@ import sys
 from collections.abc import Callable
 from typing import NamedTuple
 
-from mpmath import chebyfit, cosh, exp, expm1, log, mp, mpf, polyval, sinh, sqrt
+from mpmath import chebyfit, cosh, exp, expm1, log, log1p, mp, mpf, polyval, sinh, sqrt
 
 mp.dps = 60
 
@@ -30,6 +30,14 @@ def _atanh_over_f(s: mpf) -> mpf:
         return 2 + 2 * s / 3
     f = sqrt(s)
     return log((1 + f) / (1 - f)) / f
+
+
+def _log1p_over(x: mpf) -> mpf:
+    return log1p(x) / x if x else mpf(1)
+
+
+def _half_over(t: mpf) -> mpf:
+    return -expm1(-t / 2) / t if t else mpf(1) / 2
 
 
 def _js_even(v: mpf) -> mpf:
@@ -53,8 +61,10 @@ class Fit(NamedTuple):
 HALF_LN2 = log(mpf(2)) / 2 * (1 + mpf("1e-6"))
 FITS = [
     Fit("EXPM1", "(e^r - 1)/r, |r| <= ln2/2", _expm1_over_r, -HALF_LN2, HALF_LN2, 5, 11),
+    Fit("HALF", "(1 - e^(-t/2))/t, |t| <= 0.69", _half_over, mpf("-0.69"), mpf("0.69"), 5, 11),
     Fit("PHI", "(e^u - 1 - u)/u^2, |u| <= 1", _phi_over_square, mpf(-1), mpf(1), 7, 14),
     Fit("LOG", "2 atanh(f)/f in f^2, |f| <= 1/3", _atanh_over_f, mpf(0), mpf(1) / 9, 4, 10),
+    Fit("LOG1P", "log(1 + s)/s, 0 <= s <= 1/e", _log1p_over, mpf(0), exp(-1), 7, 15),
     Fit("JS", "the even part of JS in t^2, |t| <= 1", _js_even, mpf(0), mpf(1), 3, 9),
 ]
 

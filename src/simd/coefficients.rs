@@ -1,14 +1,8 @@
 //! Polynomial coefficients of the lane mathematics, highest power first; printed by `tools/minimax.py`.
 
 /// (e^r - 1)/r, |r| <= ln2/2; worst relative error 1.2e-8 before rounding.
-pub const EXPM1_F32: [f32; 6] = [
-    1.393364112e-3,
-    8.369148563e-3,
-    4.166646501e-2,
-    1.666650526e-1,
-    5.000000013e-1,
-    1.000000011,
-];
+pub const EXPM1_F32: [f32; 6] =
+    [1.393364112e-3, 8.369148563e-3, 4.166646501e-2, 1.666650526e-1, 5.000000013e-1, 1.000000011];
 /// (e^r - 1)/r, |r| <= ln2/2; worst relative error 2.7e-19 before rounding.
 pub const EXPM1_F64: [f64; 12] = [
     2.09181295377897073e-9,
@@ -23,6 +17,24 @@ pub const EXPM1_F64: [f64; 12] = [
     1.66666666666666808e-1,
     5.0e-1,
     1.0,
+];
+/// (1 - e^(-t/2))/t, |t| <= 0.69; worst relative error 1.2e-8 before rounding.
+pub const HALF_F32: [f32; 6] =
+    [-2.177067963e-5, 2.615257311e-4, -2.60415429e-3, 2.083313522e-2, -1.250000003e-1, 5.000000052e-1];
+/// (1 - e^(-t/2))/t, |t| <= 0.69; worst relative error 2.6e-19 before rounding.
+pub const HALF_F64: [f64; 12] = [
+    -5.10687359920185268e-13,
+    1.22605040019992759e-11,
+    -2.69113909285581628e-10,
+    5.38227389298234832e-9,
+    -9.68812005292290523e-8,
+    1.55009921005723512e-6,
+    -2.17013888888741134e-5,
+    2.60416666666252868e-4,
+    -2.60416666666666727e-3,
+    2.08333333333333502e-2,
+    -1.25e-1,
+    5.0e-1,
 ];
 /// (e^u - 1 - u)/u^2, |u| <= 1; worst relative error 5.4e-9 before rounding.
 pub const PHI_F32: [f32; 8] = [
@@ -54,13 +66,7 @@ pub const PHI_F64: [f64; 15] = [
     5.0e-1,
 ];
 /// 2 atanh(f)/f in f^2, |f| <= 1/3; worst relative error 4.1e-9 before rounding.
-pub const LOG_F32: [f32; 5] = [
-    2.815777836e-1,
-    2.796515775e-1,
-    4.002459523e-1,
-    6.666632164e-1,
-    2.000000008,
-];
+pub const LOG_F32: [f32; 5] = [2.815777836e-1, 2.796515775e-1, 4.002459523e-1, 6.666632164e-1, 2.000000008];
 /// 2 atanh(f)/f in f^2, |f| <= 1/3; worst relative error 1.3e-18 before rounding.
 pub const LOG_F64: [f64; 11] = [
     1.70441635627813981e-1,
@@ -75,13 +81,38 @@ pub const LOG_F64: [f64; 11] = [
     6.66666666666661496e-1,
     2.0,
 ];
-/// the even part of JS in t^2, |t| <= 1; worst relative error 2.0e-8 before rounding.
-pub const JS_F32: [f32; 4] = [
-    -4.773423168e-6,
-    1.081112672e-4,
-    7.821674486e-8,
-    1.249999976e-1,
+/// log(1 + s)/s, 0 <= s <= 1/e; worst relative error 3.5e-10 before rounding.
+pub const LOG1P_F32: [f32; 8] = [
+    -3.907750788e-2,
+    1.030062203e-1,
+    -1.557310939e-1,
+    1.98243606e-1,
+    -2.498423738e-1,
+    3.333262653e-1,
+    -4.999998778e-1,
+    9.999999996e-1,
 ];
+/// log(1 + s)/s, 0 <= s <= 1/e; worst relative error 2.6e-19 before rounding.
+pub const LOG1P_F64: [f64; 16] = [
+    -5.3573187068567587e-3,
+    2.15382819190758939e-2,
+    -4.4266083323367571e-2,
+    6.46862929234649985e-2,
+    -7.9209313597787885e-2,
+    8.98670816965435288e-2,
+    -9.98027856457299521e-2,
+    1.11083326380479073e-1,
+    -1.24997124223672411e-1,
+    1.42856928954082111e-1,
+    -1.66666655616842856e-1,
+    1.99999999623782638e-1,
+    -2.49999999992227939e-1,
+    3.33333333333248765e-1,
+    -4.99999999999999635e-1,
+    1.0,
+];
+/// the even part of JS in t^2, |t| <= 1; worst relative error 2.0e-8 before rounding.
+pub const JS_F32: [f32; 4] = [-4.773423168e-6, 1.081112672e-4, 7.821674486e-8, 1.249999976e-1];
 /// the even part of JS in t^2, |t| <= 1; worst relative error 7.9e-19 before rounding.
 pub const JS_F64: [f64; 10] = [
     -6.24796770249794419e-13,

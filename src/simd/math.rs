@@ -10,7 +10,7 @@
 //! | [`expm1`] | x ≤ 40 | 1.6 | 1.6 |
 //! | [`phi`] | x ≤ 40 | 3.0 | 3.0 |
 //! | [`ln`] | positive normal | 1.6 | 1.6 |
-//! | [`log1p_unit`] | 0 ≤ x ≤ 1 | 2.0 | 2.0 |
+//! | [`log1p_small`] | 0 ≤ s ≤ 1/e | 1.6 | 1.6 |
 
 use super::{Element, Mask, Vector, coefficients as c};
 
@@ -18,10 +18,14 @@ use super::{Element, Mask, Vector, coefficients as c};
 pub trait Coefficients: Sized + 'static {
     /// (e^r − 1)/r.
     const EXPM1: &'static [Self];
+    /// (1 − e^(−t/2))/t.
+    const HALF: &'static [Self];
     /// (e^u − 1 − u)/u².
     const PHI: &'static [Self];
     /// 2·atanh(f)/f in f².
     const LOG: &'static [Self];
+    /// log(1 + s)/s.
+    const LOG1P: &'static [Self];
     /// JS/(√(pq)·t²) in t².
     const JS: &'static [Self];
     /// High part of ln 2, short enough that its product with an exponent is exact.
@@ -32,8 +36,10 @@ pub trait Coefficients: Sized + 'static {
 
 impl Coefficients for f32 {
     const EXPM1: &'static [f32] = &c::EXPM1_F32;
+    const HALF: &'static [f32] = &c::HALF_F32;
     const PHI: &'static [f32] = &c::PHI_F32;
     const LOG: &'static [f32] = &c::LOG_F32;
+    const LOG1P: &'static [f32] = &c::LOG1P_F32;
     const JS: &'static [f32] = &c::JS_F32;
     const LN2_HIGH: f64 = 0.693_145_751_953_125;
     const LN2_LOW: f64 = 1.428_606_820_309_417_2e-6;
@@ -41,8 +47,10 @@ impl Coefficients for f32 {
 
 impl Coefficients for f64 {
     const EXPM1: &'static [f64] = &c::EXPM1_F64;
+    const HALF: &'static [f64] = &c::HALF_F64;
     const PHI: &'static [f64] = &c::PHI_F64;
     const LOG: &'static [f64] = &c::LOG_F64;
+    const LOG1P: &'static [f64] = &c::LOG1P_F64;
     const JS: &'static [f64] = &c::JS_F64;
     const LN2_HIGH: f64 = 0.693_147_180_369_123_8;
     const LN2_LOW: f64 = 1.908_214_929_270_587_7e-10;
@@ -102,6 +110,12 @@ pub fn expm1<V: Vector>(x: V) -> V {
     (r * polynomial(r, V::Elem::EXPM1)).mul_add(scale, scale - V::one())
 }
 
+/// 1 − e^(−t/2) for |t| ≤ 0.69.
+#[inline(always)]
+pub fn half_near<V: Vector>(t: V) -> V {
+    t * polynomial(t, V::Elem::HALF)
+}
+
 /// φ(u) = e^u − 1 − u for |u| ≤ 1.
 #[inline(always)]
 pub fn phi_near<V: Vector>(u: V) -> V {
@@ -128,10 +142,10 @@ pub fn ln<V: Vector>(x: V) -> V {
     k.mul_add(V::constant(V::Elem::LN2_HIGH), k.mul_add(V::constant(V::Elem::LN2_LOW), near))
 }
 
-/// log(1 + x) for 0 ≤ x ≤ 1.
+/// log(1 + s) for 0 ≤ s ≤ 1/e.
 #[inline(always)]
-pub fn log1p_unit<V: Vector>(x: V) -> V {
-    two_atanh(x / (V::constant(2.0) + x))
+pub fn log1p_small<V: Vector>(s: V) -> V {
+    s * polynomial(s, V::Elem::LOG1P)
 }
 
 /// log(big/small) ≥ 0 of positive normal numbers whose difference big − small is known accurately.
@@ -156,7 +170,7 @@ pub fn js_near<V: Vector>(t: V) -> V {
     square * polynomial(square, V::Elem::JS)
 }
 
-/// log Γ-free helper for tests and staging: natural logarithm with log 0 = −∞, log of negative or NaN = NaN.
+/// Natural logarithm of any number: log 0 = −∞, that of a negative number is NaN.
 #[inline(always)]
 pub fn ln_any<V: Vector>(x: V) -> V {
     let tiny = x.lt(V::constant(f64::from_bits(((V::Elem::MIN_EXPONENT + 1023.0) as u64) << 52)));

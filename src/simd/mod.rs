@@ -118,9 +118,7 @@ pub trait Mask: Copy {
 }
 
 /// Sixteen float32 or eight float64 lanes.
-pub trait Vector:
-    Copy + Add<Output = Self> + Sub<Output = Self> + Mul<Output = Self> + Div<Output = Self>
-{
+pub trait Vector: Copy + Add<Output = Self> + Sub<Output = Self> + Mul<Output = Self> + Div<Output = Self> {
     /// The lane type.
     type Elem: Element;
     /// The result of a comparison.

@@ -43,10 +43,22 @@ macro_rules! each {
         // SAFETY: see the head of this file.
         unsafe {
             $wrap([
-                { const $i: usize = 0; $value },
-                { const $i: usize = 1; $value },
-                { const $i: usize = 2; $value },
-                { const $i: usize = 3; $value },
+                {
+                    const $i: usize = 0;
+                    $value
+                },
+                {
+                    const $i: usize = 1;
+                    $value
+                },
+                {
+                    const $i: usize = 2;
+                    $value
+                },
+                {
+                    const $i: usize = 3;
+                    $value
+                },
             ])
         }
     };

@@ -1,6 +1,7 @@
 """The machinery under the public functions; nothing in here is public.
 
-Reading order: ``types`` (names of things), ``arrays`` (array-likes become ndarrays), ``validation`` (a call becomes a
-:class:`~kullback._core.validation.Problem`), ``backend`` (native module or NumPy), ``extended`` and ``reference`` (the
-NumPy arithmetic), ``registry`` (one decorated definition becomes one public function).
+In the order in which a call meets it: ``registry`` (a decorated definition becomes a public function) and ``docs``
+(what their docstrings share), ``validation`` and ``arrays`` (a call becomes a checked problem over ndarrays), ``backend``
+(native module or NumPy), ``reference`` and ``extended`` (the NumPy arithmetic), ``columns`` (those of a comparison).
+``types`` names what travels between them.
 """

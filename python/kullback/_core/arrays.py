@@ -67,12 +67,12 @@ def _read(value: Any, argument: str) -> npt.NDArray[Any]:
 def _as_floats(array: npt.NDArray[Any], value: Any, argument: str) -> npt.NDArray[Any]:
     """Give the array one of the four kernel dtypes, in any byte order."""
     dtype = array.dtype
-    if dtype == _BFLOAT16_BITS or dtype.name == "bfloat16":
-        return array.view(np.uint16)
     if dtype.kind == "f":
         return array if dtype.itemsize <= 8 else array.astype(np.float64)
     if dtype.kind in "iu":
         return array.astype(np.float64)
+    if dtype == _BFLOAT16_BITS or dtype.name == "bfloat16":
+        return array.view(np.uint16)
     if dtype.type.__module__ == "ml_dtypes" and not dtype.name.startswith("complex"):
         return array.astype(np.float32)
     got = f"dtype {dtype}" if dtype.kind != "O" else f"{type(value).__name__} read as dtype object"

@@ -109,14 +109,7 @@ def two_sided(p: ArrayLike, q: ArrayLike, **options: Unpack[Options]) -> Problem
             f"p and q must have rows of one length, got {lengths[0]} and {lengths[1]}; "
             "if one vocabulary is padded, vocab_size= uses the first so many columns of both"
         )
-    try:
-        leading = np.broadcast_shapes(rows_p.shape[:-1], rows_q.shape[:-1])
-    except ValueError:
-        raise ValueError(
-            f"p and q must have leading shapes that broadcast, got {rows_p.shape[:-1]} and {rows_q.shape[:-1]}"
-        ) from None
-    p_wide, q_wide = (np.broadcast_to(rows[..., :width], (*leading, width)) for rows in (rows_p, rows_q))
-    return _problem(p_wide, q_wide, kinds, options)
+    return _problem(*_broadcast(rows_p[..., :width], rows_q[..., :width]), kinds, options)
 
 
 def targets_of(targets: ArrayLike, problem: Problem) -> npt.NDArray[np.int64]:
@@ -174,11 +167,27 @@ def _rows_last(array: npt.NDArray[Any], argument: str, axis: int) -> npt.NDArray
     """Move the rows to the last axis."""
     if array.ndim == 0:
         raise ValueError(f"{argument} must have at least one dimension, got a scalar")
-    note = f" for {argument} with {array.ndim} dimension{'s' if array.ndim > 1 else ''}"
-    rows = np.moveaxis(array, as_index(axis, "axis", -array.ndim, array.ndim - 1, note), -1)
+    rows = array
+    if type(axis) is not int or axis != -1:
+        note = f" for {argument} with {array.ndim} dimension{'s' if array.ndim > 1 else ''}"
+        rows = np.moveaxis(array, as_index(axis, "axis", -array.ndim, array.ndim - 1, note), -1)
     if rows.shape[-1] == 0:
         raise ValueError(f"{argument} must have rows of at least one column, got shape {array.shape}")
     return rows
+
+
+def _broadcast(p: npt.NDArray[Any], q: npt.NDArray[Any]) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
+    """Give rows of one length one shape; nothing is copied."""
+    if p.shape == q.shape:
+        return p, q
+    try:
+        leading = np.broadcast_shapes(p.shape[:-1], q.shape[:-1])
+    except ValueError:
+        raise ValueError(
+            f"p and q must have leading shapes that broadcast, got {p.shape[:-1]} and {q.shape[:-1]}"
+        ) from None
+    shape = (*leading, p.shape[-1])
+    return np.broadcast_to(p, shape), np.broadcast_to(q, shape)
 
 
 def _vocab_size(vocab_size: int | None, shortest: int) -> int:
