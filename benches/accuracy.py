@@ -113,7 +113,9 @@ def measure(name: str, methods: Mapping[str, Method], vocabulary: int, n_rows: i
             with np.errstate(all="ignore"):
                 got = np.array([method(x, y) for x, y in zip(p, q, strict=True)])
             error = float(np.max(np.abs(got - exact) / exact))
-            odd = "NaN" if np.isnan(got).any() else "negative" if (got < 0).any() else "zero" if (got == 0).any() else ""
+            odd = (
+                "NaN" if np.isnan(got).any() else "negative" if (got < 0).any() else "zero" if (got == 0).any() else ""
+            )
             entry["methods"][title] = {"worst_error": None if math.isnan(error) else error, "odd": odd}
         found.append(entry)
     return found
@@ -124,7 +126,11 @@ def disjoint() -> dict[str, float]:
     p, q = np.zeros((2, 64), np.float32)
     p[3], q[40] = 1.0, 1.0
     found = {"true": math.sqrt(math.log(2.0)), "kullback": float(kb.js_distance(p, q))}
-    for name, title in (("scipy.spatial.distance", "SciPy f32"), ("simsimd", "SimSIMD f32"), ("numkong", "NumKong f32")):
+    for name, title in (
+        ("scipy.spatial.distance", "SciPy f32"),
+        ("simsimd", "SimSIMD f32"),
+        ("numkong", "NumKong f32"),
+    ):
         library = module(name)
         if library is not None:
             found[title] = float(library.jensenshannon(p, q))
@@ -153,7 +159,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = parser.parse_args(argv)
     vocabulary, n_rows = (2_003, 2) if arguments.quick else (128_256, 4)
     facts = harness.environment()
-    report = {
+    report: dict[str, Any] = {
         "environment": facts,
         "size": {"rows": n_rows, "vocabulary": vocabulary, "quick": arguments.quick},
         "truth_digits": int(np.finfo(np.longdouble).precision),

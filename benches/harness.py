@@ -58,7 +58,7 @@ def interleave(contestants: Mapping[str, Callable[[], object]], rounds: int) -> 
 
 def environment() -> dict[str, Any]:
     """Describe the machine and the libraries."""
-    versions = {}
+    versions: dict[str, str | None] = {}
     for package in _PACKAGES:
         try:
             versions[package] = metadata.version(package)
@@ -109,7 +109,10 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]], *, markdown: boo
     widths = [max(len(row[column]) for row in (header, *rows)) for column in range(len(header))]
 
     def line(cells: Sequence[str]) -> str:
-        padded = [cells[0].ljust(widths[0]), *(cell.rjust(size) for cell, size in zip(cells[1:], widths[1:], strict=True))]
+        padded = [
+            cells[0].ljust(widths[0]),
+            *(cell.rjust(size) for cell, size in zip(cells[1:], widths[1:], strict=True)),
+        ]
         return f"| {' | '.join(padded)} |" if markdown else "  ".join(padded).rstrip()
 
     rule = [("-" * widths[0]), *("-" * (size - 1) + ":" for size in widths[1:])]

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -31,17 +33,15 @@ def load(name: str, threads: int) -> Peer | None:
 
 
 def _scipy(_: int) -> Peer:
-    from scipy.special import rel_entr, softmax
+    special: Any = importlib.import_module("scipy.special")
+    rel_entr, softmax = special.rel_entr, special.softmax
 
     return Peer(lambda x, y: np.asarray(rel_entr(softmax(x, axis=-1), softmax(y, axis=-1)).sum(axis=-1)), 1)
 
 
 def _numba(threads: int) -> Peer:
-    import math
+    numba: Any = importlib.import_module("numba")
 
-    import numba
-
-    @numba.njit(parallel=True, fastmath=True)  # type: ignore[untyped-decorator, unused-ignore]
     def kl(x: Any, y: Any) -> Any:
         out = np.empty(x.shape[0])
         for i in numba.prange(x.shape[0]):
@@ -59,12 +59,12 @@ def _numba(threads: int) -> Peer:
         return out
 
     numba.set_num_threads(min(threads, numba.config.NUMBA_NUM_THREADS))
-    return Peer(kl, threads)
+    return Peer(numba.njit(kl, parallel=True, fastmath=True), threads)
 
 
 def _torch(threads: int) -> Peer:
-    import torch
-    from torch.nn import functional
+    torch: Any = importlib.import_module("torch")
+    functional = torch.nn.functional
 
     torch.set_num_threads(threads)
 

@@ -52,13 +52,15 @@ class Truth:
             found[f"rank_{side}"] = int(1 + np.sum(numbers > mine) + np.sum(numbers[:target] == mine))
         found["cross_entropy"] = found["entropy_p"] + found["kl"]
         found["delta_prob"] = float(self.p[target] * np.expm1(self.t[target]))
+        best = [_largest(numbers, max(top_k)) for numbers in (self.x, self.y)]
         for k in top_k:
-            best = [set(np.argsort(-numbers, kind="stable")[:k].tolist()) for numbers in (self.x, self.y)]
-            found[f"overlap_{k}"] = len(best[0] & best[1]) / k
+            found[f"overlap_{k}"] = len(set(best[0][:k]) & set(best[1][:k])) / k
         return found
 
 
-def values(name: str, p: Array, q: Array, kind: str = "logits", dtype: type[Any] = np.float64) -> npt.NDArray[np.float64]:
+def values(
+    name: str, p: Array, q: Array, kind: str = "logits", dtype: type[Any] = np.float64
+) -> npt.NDArray[np.float64]:
     """Return one divergence of every row."""
     return np.array(_over_rows(lambda row: Truth(p[row], q[row], kind, dtype).value(name), len(p)))
 
@@ -79,13 +81,20 @@ def _log_sum_exp(x: Array) -> Any:
     return top + np.log(np.exp(x - top).sum())
 
 
+def _largest(x: Array, k: int) -> list[int]:
+    """Columns of the k largest numbers, the largest and of equal ones the first before the others."""
+    columns = np.flatnonzero(x >= np.partition(x, -k)[-k])
+    order = np.argsort(-x[columns], kind="stable")[:k]
+    return [int(column) for column in columns[order]]
+
+
 def _phi(t: Array) -> Array:
     """e^t - 1 - t, by its series where the difference would cancel."""
     near = np.clip(t, -0.5, 0.5)
     series = np.ones_like(t)
     for n in range(18, 2, -1):
         series = 1 + series * near / n
-    return np.where(np.abs(t) < 0.5, near * near / 2 * series, np.expm1(t) - t)
+    return np.asarray(np.where(np.abs(t) < 0.5, near * near / 2 * series, np.expm1(t) - t))
 
 
 def _js_terms(truth: Truth) -> Array:
@@ -96,7 +105,7 @@ def _js_terms(truth: Truth) -> Array:
     for k in range(15, 0, -1):
         series = series * square + 1 / a.dtype.type(k * (2 * k - 1))
     far = (1 + a) * np.log1p(a) + (1 - a) * np.log1p(-a)
-    return (truth.p + truth.q) / 4 * np.where(a * a < 1 / 16, square * series, far)
+    return np.asarray((truth.p + truth.q) / 4 * np.where(a * a < 1 / 16, square * series, far))
 
 
 _FORMULAS: dict[str, Callable[[Truth], Any]] = {

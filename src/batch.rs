@@ -3,7 +3,7 @@
 use rayon::prelude::*;
 
 use crate::error::{Argument, Error, Result};
-use crate::pool::{Call, pool, threads};
+use crate::pool::{Call, install, threads};
 use crate::prepare::Side;
 use crate::rows::{Kind, Numbers, Row, SEGMENT, Transform};
 
@@ -131,14 +131,12 @@ pub fn map_rows(
         }
         Ok(())
     };
-    let small = rows.saturating_mul(columns) <= INLINE;
-    match if small { None } else { pool(threads) } {
-        None => out.chunks_mut(group * width).enumerate().try_for_each(run)?,
-        Some(pool) => {
-            let results: Vec<Result<()>> =
-                pool.install(|| out.par_chunks_mut(group * width).enumerate().map(run).collect());
-            results.into_iter().collect::<Result<()>>()?;
-        }
+    if rows.saturating_mul(columns) <= INLINE {
+        out.chunks_mut(group * width).enumerate().try_for_each(run)?;
+    } else {
+        let results: Vec<Result<()>> =
+            install(threads, || out.par_chunks_mut(group * width).enumerate().map(run).collect());
+        results.into_iter().collect::<Result<()>>()?;
     }
     Ok(out)
 }

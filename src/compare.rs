@@ -8,7 +8,7 @@ use crate::batch::{Matrix, map_rows};
 use crate::divergences::{Js, Kl, ReverseKl, SquaredHellinger, TotalVariation};
 use crate::entropy::log_tail;
 use crate::error::{Error, Result};
-use crate::evaluate::{is_known, named_value, value};
+use crate::evaluate::{is_known, named_value, sides, value};
 use crate::linear::Totals;
 use crate::moments::Moments;
 use crate::order::{Entry, Order, order_of_valid};
@@ -122,7 +122,7 @@ pub fn compare(
         return Err(Error::Shape("targets: a token id is outside the vocabulary".to_owned()));
     }
     let table = map_rows(p.rows(), p.columns(), columns.len(), call, |index, parallel, out| {
-        let (p, q) = (p.side(index), q.side(index));
+        let (p, q) = sides(p, q, index);
         let target = targets.map(|ids| ids[index] as usize);
         let row = RowPair { p, q, target, parallel };
         row.fill(columns, out)
@@ -131,9 +131,12 @@ pub fn compare(
     Ok(columns
         .iter()
         .enumerate()
-        .map(|(i, kind)| match kind.is_integer() {
-            false => Values::Float(column(i).copied().collect()),
-            true => Values::Integer(column(i).map(|&x| if x.is_nan() { -1 } else { x as i64 }).collect()),
+        .map(|(i, kind)| {
+            if kind.is_integer() {
+                Values::Integer(column(i).map(|&x| if x.is_nan() { -1 } else { x as i64 }).collect())
+            } else {
+                Values::Float(column(i).copied().collect())
+            }
         })
         .collect())
 }
@@ -170,7 +173,7 @@ impl RowPair<'_> {
             Prepared::Weights(..) if fused || entropies => self.one_by_one(&rows, fused, entropies)?,
             _ => Second::default(),
         };
-        let at_target = self.target.map(|target| self.target_log_probs(&rows, target));
+        let at_target = self.target.map(|target| target_log_probs(&rows, target));
         for (column, out) in columns.iter().zip(out) {
             let order = |side: usize| orders.as_ref().map(|orders| &orders[side]);
             *out = match column {
@@ -216,7 +219,14 @@ impl RowPair<'_> {
         } else {
             [f64::NAN; 2]
         };
-        Second { reverse_kl: sums[0], js: sums[1], total_variation: sums[2], squared_hellinger: sums[3], entropy }
+        // Jeffreys less KL, unless KL is nearly all of it, or both are infinite.
+        let reverse_kl = sums[0] - moments.kl;
+        let reverse_kl = if reverse_kl >= moments.kl / 8.0 {
+            reverse_kl
+        } else {
+            value(ReverseKl, &Prepared::Logs(*moments), self.parallel)
+        };
+        Second { reverse_kl, js: sums[1], total_variation: 0.5 * sums[2], squared_hellinger: 0.5 * sums[3], entropy }
     }
 
     fn one_by_one(&self, rows: &Prepared<'_>, fused: bool, entropies: bool) -> Result<Second> {
@@ -232,30 +242,29 @@ impl RowPair<'_> {
         }
         Ok(second)
     }
+}
 
-    fn target_log_probs(&self, rows: &Prepared<'_>, target: usize) -> AtTarget {
-        let log_prob = match rows {
-            Prepared::Logs(m) => [m.x.at(target) - m.lse_x, m.y.at(target) - m.lse_y()],
-            Prepared::Weights(p, q, totals) => {
-                [log_share(p.at(target), &totals[0]), log_share(q.at(target), &totals[1])]
-            }
-            Prepared::Nothing => [f64::NAN; 2],
-        };
-        let delta = match rows {
-            Prepared::Logs(m) if log_prob[0] > f64::NEG_INFINITY => {
-                let t = (m.y.at(target) - m.x.at(target) - m.offset) - m.correction;
-                // From the larger side: e^-|t| never overflows.
-                let larger = libm::exp(log_prob[0].max(log_prob[1]));
-                if t > 0.0 { -larger * libm::expm1(-t) } else { larger * libm::expm1(t) }
-            }
-            Prepared::Weights(p, q, totals) => {
-                let share = |x: f64, t: &Totals| libm::scalbn(x, -t.power) / t.sum;
-                share(q.at(target), &totals[1]) - share(p.at(target), &totals[0])
-            }
-            _ => libm::exp(log_prob[1]),
-        };
-        AtTarget { log_prob, delta }
-    }
+/// What the target token gets.
+fn target_log_probs(rows: &Prepared<'_>, target: usize) -> AtTarget {
+    let log_prob = match rows {
+        Prepared::Logs(m) => [m.x.at(target) - m.lse_x, m.y.at(target) - m.lse_y()],
+        Prepared::Weights(p, q, totals) => [log_share(p.at(target), &totals[0]), log_share(q.at(target), &totals[1])],
+        Prepared::Nothing => [f64::NAN; 2],
+    };
+    let delta = match rows {
+        Prepared::Logs(m) if log_prob[0] > f64::NEG_INFINITY => {
+            let t = (m.y.at(target) - m.x.at(target) - m.offset) - m.correction;
+            // From the larger side: e^-|t| never overflows.
+            let larger = libm::exp(log_prob[0].max(log_prob[1]));
+            if t > 0.0 { -larger * libm::expm1(-t) } else { larger * libm::expm1(t) }
+        }
+        Prepared::Weights(p, q, totals) => {
+            let share = |x: f64, t: &Totals| libm::scalbn(x, -t.power) / t.sum;
+            share(q.at(target), &totals[1]) - share(p.at(target), &totals[0])
+        }
+        _ => libm::exp(log_prob[1]),
+    };
+    AtTarget { log_prob, delta }
 }
 
 fn log_share(x: f64, totals: &Totals) -> f64 {

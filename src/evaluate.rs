@@ -42,13 +42,20 @@ pub fn is_known(name: &str) -> bool {
     crate::divergences::NAMES.contains(&name) || COMPOSED.contains(&name)
 }
 
+/// A pair of rows; both in float64 lanes if one needs them.
+pub fn sides<'a>(p: &Matrix<'a>, q: &Matrix<'a>, index: usize) -> (Side<'a>, Side<'a>) {
+    let (p, q) = (p.side(index), q.side(index));
+    let wide = p.row.is_wide() || q.row.is_wide() || p.kind.is_log() != q.kind.is_log();
+    (p.widened(wide), q.widened(wide))
+}
+
 /// A divergence of every pair of rows.
 pub fn divergence(name: &str, p: &Matrix<'_>, q: &Matrix<'_>, call: &Call) -> Result<Vec<f64>> {
     if !is_known(name) {
         return Err(Error::UnknownName(name.to_owned()));
     }
     map_rows(p.rows(), p.columns(), 1, call, |index, parallel, out| {
-        let (p, q) = (p.side(index), q.side(index));
+        let (p, q) = sides(p, q, index);
         out[0] = named_value(name, &prepare(&p, &q, parallel)?, &p, parallel)?;
         Ok(())
     })

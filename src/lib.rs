@@ -9,7 +9,7 @@
 //! prepare         checks; normalisers; one domain for both sides
 //! rows            a row, cut into segments and blocks, as lanes
 //! simd            the instruction set, detected once; lane mathematics
-//! moments, linear the first pass: normalisers (and KL) of logits; totals of weights
+//! moments, sweep  the first pass over logits: normalisers and KL;   linear: totals of weights
 //! terms, pair     the second pass: terms of two distributions, seen from the larger side
 //! divergences     the table: one row a divergence
 //! entropy, order  what concerns one row only
@@ -42,6 +42,7 @@ pub mod probe;
 pub mod rows;
 pub mod scalar;
 pub mod simd;
+pub mod sweep;
 pub mod terms;
 
 #[cfg(feature = "python")]

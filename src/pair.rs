@@ -8,8 +8,8 @@
 //! `near` pair is seen from p throughout, with t = log p/q of either sign. Every expression holds for both signs,
 //! except that z and h then have the sign of t.
 
-use crate::moments::difference;
 use crate::simd::{Vector, math};
+use crate::sweep::difference;
 
 /// One vector of coordinates of p and q.
 #[derive(Clone, Copy)]
@@ -52,7 +52,7 @@ impl<V: Vector> Pair<V> {
     /// From logits where every |t| is below [`NEAR`], in units of 2^power of the reference.
     #[inline(always)]
     pub fn near_logs(x: V, y: V, frame: &LogFrame) -> Self {
-        let t = difference(y, x, V::constant(-frame.offset)) + V::constant(frame.correction);
+        let t = difference::<V, true>(y, x, V::constant(-frame.offset)) + V::constant(frame.correction);
         let big = math::exp_scaled(x.max(math::lowest(frame.power[0])), math::magic(frame.power[0]));
         Self::new(big, t, math::half_near(t), V::zero().lt(V::zero()), true)
     }
@@ -61,7 +61,7 @@ impl<V: Vector> Pair<V> {
     #[inline(always)]
     pub fn far_logs(x: V, y: V, frame: &LogFrame) -> Self {
         let pick = |mask, [a, b]: [f64; 2], f: fn(f64) -> V| V::select(mask, f(b), f(a));
-        let tau = difference(x, y, V::constant(frame.offset)) - V::constant(frame.correction);
+        let tau = difference::<V, true>(x, y, V::constant(frame.offset)) - V::constant(frame.correction);
         let q_larger = V::zero().lt(tau);
         let top = V::select(q_larger, y, x);
         let low = pick(q_larger, frame.power, math::lowest);

@@ -5,19 +5,22 @@
 //! it. A child finds its parent's tag, leaves that pool alone (dropping it would join threads that do not exist) and
 //! builds its own. Nothing here holds a lock, so a fork at any moment leaves nothing locked.
 
-use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicUsize, Ordering};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
+use arc_swap::{ArcSwapOption, Guard};
 use rayon::{ThreadPool, ThreadPoolBuilder};
 
 /// Most threads a pool may have.
 pub const MAX_THREADS: usize = 256;
 
+/// A pool and the process that built it.
 struct Tagged {
     process: u32,
     pool: ThreadPool,
 }
 
-static POOLS: [AtomicPtr<Tagged>; MAX_THREADS + 1] = [const { AtomicPtr::new(std::ptr::null_mut()) }; MAX_THREADS + 1];
+static POOLS: [ArcSwapOption<Tagged>; MAX_THREADS + 1] = [const { ArcSwapOption::const_empty() }; MAX_THREADS + 1];
 
 /// What [`set_threads`] asked for; 0 for the default.
 static WANTED: AtomicUsize = AtomicUsize::new(0);
@@ -58,32 +61,27 @@ pub fn threads() -> usize {
     from_environment.filter(|&threads| threads > 0).unwrap_or_else(num_cpus::get).min(MAX_THREADS)
 }
 
-/// The pool of `threads` threads of this process, or `None` if the system refuses to start threads.
-pub fn pool(threads: usize) -> Option<&'static ThreadPool> {
-    let slot = &POOLS[threads.clamp(1, MAX_THREADS)];
-    let process = std::process::id();
-    let found = slot.load(Ordering::Acquire);
-    // SAFETY: a pool in a slot was leaked, so it lives as long as the process.
-    if let Some(tagged) = unsafe { found.as_ref() } {
-        if tagged.process == process {
-            return Some(&tagged.pool);
-        }
+/// Runs `work` on the pool of `threads` threads of this process, or here if the system refuses to start threads.
+pub fn install<R: Send>(threads: usize, work: impl FnOnce() -> R + Send) -> R {
+    match pool(threads.clamp(1, MAX_THREADS)) {
+        Some(tagged) => tagged.pool.install(work),
+        None => work(),
     }
-    let pool = ThreadPoolBuilder::new()
-        .num_threads(threads.clamp(1, MAX_THREADS))
-        .thread_name(|i| format!("kullback-{i}"))
-        .build()
-        .ok()?;
-    let built = Box::into_raw(Box::new(Tagged { process, pool }));
-    match slot.compare_exchange(found, built, Ordering::AcqRel, Ordering::Acquire) {
-        // SAFETY: as above; the slot now holds `built`.
-        Ok(_) => unsafe { Some(&(*built).pool) },
-        Err(other) => {
-            // SAFETY: another thread of this process was faster, so `other` is its leaked pool; ours was never shared.
-            unsafe {
-                drop(Box::from_raw(built));
-                Some(&(*other).pool)
-            }
+}
+
+fn pool(threads: usize) -> Option<Arc<Tagged>> {
+    let slot = &POOLS[threads];
+    let process = std::process::id();
+    loop {
+        let found = slot.load();
+        if found.as_ref().is_some_and(|tagged| tagged.process == process) {
+            return Guard::into_inner(found);
+        }
+        let name = |i| format!("kullback-{i}");
+        let pool = ThreadPoolBuilder::new().num_threads(threads).thread_name(name).build().ok()?;
+        let previous = slot.compare_and_swap(&found, Some(Arc::new(Tagged { process, pool })));
+        if let Some(inherited) = Guard::into_inner(previous).filter(|tagged| tagged.process != process) {
+            std::mem::forget(inherited);
         }
     }
 }

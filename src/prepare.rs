@@ -56,6 +56,17 @@ impl<'a> Side<'a> {
         }
     }
 
+    /// [`Side::check_log_probs`] where the other row has no distribution.
+    fn check_alone(&self, parallel: bool) -> Result<()> {
+        let lse = if self.kind == Kind::LogProbs { log_sum_exp(&self.row, parallel) } else { None };
+        lse.map_or(Ok(()), |lse| self.check_log_probs(lse, parallel))
+    }
+
+    /// The same, to be computed with in float64 lanes if `wide`.
+    pub fn widened(self, wide: bool) -> Self {
+        Self { row: self.row.widened(wide), ..self }
+    }
+
     /// The row as logits.
     fn logits(&self) -> Row<'a> {
         if self.kind.is_log() { self.row } else { self.row.with(Transform::Log) }
@@ -92,12 +103,15 @@ pub fn prepare<'a>(p: &Side<'a>, q: &Side<'a>, parallel: bool) -> Result<Prepare
         let massive = both.iter().all(Totals::has_mass);
         return Ok(if massive { Prepared::Weights(p.row, q.row, both) } else { Prepared::Nothing });
     }
-    for side in [p, q] {
-        if !side.kind.is_log() && !side.totals(parallel)?.has_mass() {
-            return Ok(Prepared::Nothing);
-        }
-    }
-    let Some(found) = moments(p.logits(), q.logits(), parallel) else { return Ok(Prepared::Nothing) };
+    let massive = |side: &Side<'_>| Ok(side.kind.is_log() || side.totals(parallel)?.has_mass());
+    let p_massive = massive(p)?;
+    let q_massive = massive(q).or_else(|error| p.check_alone(parallel).and(Err(error)))?;
+    let found = if p_massive && q_massive { moments(p.logits(), q.logits(), parallel) } else { None };
+    let Some(found) = found else {
+        p.check_alone(parallel)?;
+        q.check_alone(parallel)?;
+        return Ok(Prepared::Nothing);
+    };
     p.check_log_probs(found.lse_x, parallel)?;
     q.check_log_probs(found.lse_y(), parallel)?;
     Ok(Prepared::Logs(found))

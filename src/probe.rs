@@ -2,7 +2,7 @@
 
 use rayon::prelude::*;
 
-use crate::pool::{pool, threads};
+use crate::pool::{install, threads};
 use crate::simd::{Element, Kernel, Simd, Sum, Vector, dispatch, math, total};
 
 /// Numbers one task reads.
@@ -21,7 +21,9 @@ impl Kernel for Read<'_> {
             }
         }
         let mut out: Sum = [0.0; 16];
-        sums.into_iter().for_each(|sum| sum.add_to(&mut out));
+        for sum in sums {
+            sum.add_to(&mut out);
+        }
         total(&out)
     }
 }
@@ -42,7 +44,9 @@ impl Kernel for Exp<'_> {
                     *sum = *sum + math::exp_scaled(x.max(low), magic);
                 }
             }
-            sums.into_iter().for_each(|sum| sum.add_to(&mut out));
+            for sum in sums {
+                sum.add_to(&mut out);
+            }
         }
         total(&out)
     }
@@ -52,12 +56,12 @@ impl Kernel for Exp<'_> {
 pub fn read_sum(numbers: &[f32], thread_count: usize) -> f64 {
     let count = if thread_count == 0 { threads() } else { thread_count };
     let read = || numbers.par_chunks(TASK).map(|chunk| dispatch(Read(chunk))).collect::<Vec<f64>>();
-    pool(count).map_or_else(read, |pool| pool.install(read)).into_iter().sum()
+    install(count, read).into_iter().sum()
 }
 
 /// Sums e^x over an array that fits the first-level cache, `repeats` times on every thread.
 pub fn exp_sum(numbers: &[f32], repeats: usize, thread_count: usize) -> f64 {
     let count = if thread_count == 0 { threads() } else { thread_count };
     let run = || (0..count).into_par_iter().map(|_| dispatch(Exp(numbers, repeats))).collect::<Vec<f64>>();
-    pool(count).map_or_else(run, |pool| pool.install(run)).into_iter().sum()
+    install(count, run).into_iter().sum()
 }

@@ -79,7 +79,7 @@ fn detached<T: Send>(
                 match receiver.recv_timeout(PATIENCE) {
                     Ok(outcome) => return interrupted.map_or(Ok(outcome), Err),
                     Err(RecvTimeoutError::Timeout) if interrupted.is_none() => {
-                        interrupted = Python::attach(|py| py.check_signals()).err();
+                        interrupted = Python::attach(Python::check_signals).err();
                         call.stop.store(interrupted.is_some(), Ordering::Relaxed);
                     }
                     Err(RecvTimeoutError::Timeout) => {}
@@ -161,6 +161,7 @@ fn same_shape(p: &Bound<'_, PyUntypedArray>, q: &Bound<'_, PyUntypedArray>) -> P
 
 /// The fast kernels behind the public functions of `kullback`.
 #[pymodule]
+#[allow(clippy::wildcard_imports, clippy::needless_pass_by_value)] // a binding takes what Python hands it
 mod _native {
     use super::*;
 

@@ -101,6 +101,7 @@ pub struct Row<'a> {
     stride: isize,
     len: usize,
     transform: Transform,
+    wide: bool,
 }
 
 /// A buffer a block can be converted into; written only where a row needs it.
@@ -165,16 +166,14 @@ impl InPlace for f32 {
                 gather(n, start, stride, &mut narrow[..len]);
                 narrow[..len].convert_to_f32_slice(out);
             }
-            Numbers::BF16(n) => {
-                let mut narrow = [bf16::ZERO; BLOCK];
-                let from = if stride == 1 {
-                    &n[start..start + len]
-                } else {
-                    gather(n, start, stride, &mut narrow[..len]);
-                    &narrow[..len]
-                };
-                for (value, x) in out.iter_mut().zip(from) {
+            Numbers::BF16(n) if stride == 1 => {
+                for (value, x) in out.iter_mut().zip(&n[start..start + len]) {
                     *value = f32::from_bits(u32::from(x.to_bits()) << 16);
+                }
+            }
+            Numbers::BF16(n) => {
+                for (i, value) in out.iter_mut().enumerate() {
+                    *value = n[start.wrapping_add_signed(stride * i as isize)].to_f32();
                 }
             }
             Numbers::F64(n) => {
@@ -214,7 +213,8 @@ impl<'a> Row<'a> {
     pub fn new(numbers: Numbers<'a>, start: usize, stride: isize, len: usize, transform: Transform) -> Self {
         let last = start.wrapping_add_signed(stride.wrapping_mul(len.saturating_sub(1) as isize));
         assert!(len == 0 || (start < numbers.len() && last < numbers.len()), "row outside its array");
-        Self { numbers, start, stride, len, transform }
+        let wide = numbers.is_wide();
+        Self { numbers, start, stride, len, transform, wide }
     }
 
     /// Length.
@@ -229,7 +229,12 @@ impl<'a> Row<'a> {
 
     /// True if float64 lanes are needed to hold the numbers.
     pub fn is_wide(&self) -> bool {
-        self.numbers.is_wide() || self.transform == Transform::Log
+        self.wide || self.transform == Transform::Log
+    }
+
+    /// The same row, to be computed with in float64 lanes if `wide`: a row beside one of float64 numbers.
+    pub fn widened(self, wide: bool) -> Self {
+        Self { wide: self.wide | wide, ..self }
     }
 
     /// The same row under another transform.
@@ -274,10 +279,9 @@ impl<'a> Row<'a> {
     ) -> &'b [T] {
         let start = self.start.wrapping_add_signed(self.stride * from as isize);
         let padded = len.next_multiple_of(T::LANES);
-        if self.stride == 1 && padded == len && self.transform == Transform::Keep {
-            if let Some(numbers) = T::in_place(&self.numbers) {
-                return &numbers[start..start + len];
-            }
+        let in_place = self.stride == 1 && padded == len && self.transform == Transform::Keep;
+        if let Some(numbers) = T::in_place(&self.numbers).filter(|_| in_place) {
+            return &numbers[start..start + len];
         }
         let out = &mut scratch.get()[..padded];
         T::convert(&self.numbers, start, self.stride, &mut out[..len]);
@@ -351,9 +355,6 @@ pub fn over_segments<R: Send>(
         })
         .collect();
     let mut parts = parts.into_iter();
-    let mut result = parts.next().expect("a row has at least one segment");
-    for next in parts {
-        result = merge(result, next);
-    }
-    result
+    let first = parts.next().unwrap_or_else(|| part(0, len));
+    parts.fold(first, merge)
 }

@@ -5,7 +5,7 @@ use crate::linear::Totals;
 use crate::moments::Moments;
 use crate::pair::{LogFrame, NEAR, Pair};
 use crate::rows::{BLOCK, InPlace, Row, Scratch, over_segments};
-use crate::simd::{Element, Kernel, Lanes, Mask, Simd, Sum, Vector, dispatch, math, total};
+use crate::simd::{Element, Kernel, Lanes, Mask, Simd, Sum, Vector, dispatch, total};
 
 /// Most sums that one pass yields.
 pub const MAX_SUMS: usize = 8;
@@ -109,14 +109,19 @@ impl<T: InPlace, K: Terms> Kernel for LogPass<'_, T, K> {
         let mut near_sums: [Sum; MAX_SUMS] = [[0.0; 16]; MAX_SUMS];
         let mut far_sums = near_sums;
         let mut near = true;
-        let pad = math::lowest::<S::F64>(self.frame.power[0].min(self.frame.power[1] - self.frame.offset)).largest();
+        let none = T::from_f64(f64::NEG_INFINITY);
         let limit = T::In::<S>::constant(NEAR * NEAR);
-        for from in (self.from..self.to).step_by(BLOCK) {
-            let len = BLOCK.min(self.to - from);
-            let xs = self.x.block::<S, T>(from, len, &mut scratch_x, T::from_f64(pad));
-            let ys = self.y.block::<S, T>(from, len, &mut scratch_y, T::from_f64(pad + self.frame.offset));
+        let mut from = self.from;
+        while from < self.to {
+            let left = BLOCK.min(self.to - from);
+            // Whole vectors first: the last one is filled up with zero probabilities, which are never near.
+            let whole = left - left % T::LANES;
+            let len = if whole > 0 { whole } else { left };
+            let xs = self.x.block::<S, T>(from, len, &mut scratch_x, none);
+            let ys = self.y.block::<S, T>(from, len, &mut scratch_y, none);
+            from += len;
             // Each block starts on the path the one before it should have taken.
-            if near {
+            if near && whole > 0 {
                 let (lanes, square) = log_block::<T::In<S>, K, true>(xs, ys, &self.frame, &self.terms);
                 // A NaN (−∞ − −∞) passes the maximum but not the sum.
                 near = square.lt(limit).and(lanes[0].eq(lanes[0])).all();

@@ -34,18 +34,22 @@ def tolerance(backend: str, *arrays: np.ndarray) -> float:
     return RELATIVE_ERROR["numpy" if backend == "numpy" else "float64" if wide else "float32"]
 
 
-def floor_of(name: str, rtol: float) -> float:
-    """Absolute error allowed beside the relative one: that of the smallest value, or of its square root."""
-    return (rtol * SMALLEST) ** (0.5 if name in ("js_distance", "hellinger") else 1.0)
+def floor_of(name: str) -> float:
+    """Smallest value with a promised relative error; a square root inherits the floor of what is under it."""
+    return SMALLEST ** (0.5 if name in ("js_distance", "hellinger") else 1.0)
 
 
 def assert_close(actual: Any, expected: Any, rtol: float, name: str = "", where: str = "") -> None:
-    """Raise unless dtype, shape, NaN, infinities and values agree; below 1e-13 the error is absolute."""
-    what = f"{name} {where}"
+    """Raise unless dtype, shape, NaN, infinities and values agree; below the floor both must be negligible."""
     actual, expected = np.asarray(actual), np.asarray(expected)
+    what = f"{name} {where}"
     assert actual.shape == expected.shape, f"{what}: shape {actual.shape}, expected {expected.shape}"
     assert actual.dtype == np.float64, f"{what}: dtype {actual.dtype}"
-    np.testing.assert_allclose(actual, expected, rtol=rtol, atol=floor_of(name, rtol), equal_nan=True, err_msg=what)
+    negligible = np.abs(expected) < floor_of(name)
+    both = negligible & (np.abs(actual) < 2 * floor_of(name))
+    np.testing.assert_allclose(
+        np.where(both, 0.0, actual), np.where(both, 0.0, expected), rtol=rtol, atol=0.0, equal_nan=True, err_msg=what
+    )
 
 
 def evaluate(name: str, p: Any, q: Any, **options: Any) -> Any:

@@ -37,7 +37,7 @@ def rtol_of(*rows):
 
 
 def close(name, actual, expected, rtol):
-    np.testing.assert_allclose(actual, expected, rtol=rtol, atol=helpers.floor_of(name, rtol))
+    helpers.assert_close(actual, expected, rtol, name)
 
 
 @pytest.mark.parametrize("definition", ALL, ids=NAMES)

@@ -3,6 +3,7 @@
 //! Safety of every block: the types of this file are reachable only below [`enter`], which the caller may use only
 //! after AVX2 and FMA were detected; loads and stores are bounds-checked first.
 
+#[allow(clippy::wildcard_imports)] // intrinsics, by the dozen
 use std::arch::x86_64::*;
 use std::ops::{Add, Div, Mul, Sub};
 

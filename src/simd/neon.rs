@@ -2,6 +2,7 @@
 //!
 //! Safety of every block: every 64-bit Arm machine has NEON; loads and stores are bounds-checked first.
 
+#[allow(clippy::wildcard_imports)] // intrinsics, by the dozen
 use std::arch::aarch64::*;
 use std::ops::{Add, Div, Mul, Sub};
 

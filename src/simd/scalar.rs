@@ -117,7 +117,7 @@ macro_rules! vector {
                     let scaled = x.to_bits().wrapping_sub(exponent(x) << $mantissa);
                     $elem::from_bits(scaled.wrapping_add(ONE))
                 });
-                (Self(mantissa), Self(self.0.map(|x| exponent(x) as $elem - $bias as $elem)))
+                (Self(mantissa), Self(self.0.map(|x| exponent(x) as $elem - $elem::from_f64(f64::from($bias)))))
             }
             #[inline(never)]
             fn add_to(self, sum: &mut Sum) {
