@@ -14,7 +14,7 @@
 //! The pass itself is in [`crate::sweep`].
 //!
 //! A row is read again (from the cache) when the result says that c was poor, with exact differences y − x when their
-//! rounding is not small against u (c is larger than u), and relative to its maxima when the logits are too large for
+//! rounding is not small against u (c is several times larger than u), and relative to its maxima when the logits are too large for
 //! the integer K.
 //!
 //! Tried and dropped: float64 lanes instead of exact float32 differences (four times the work); v from e^u instead of
@@ -102,7 +102,7 @@ fn attempt<'a, T: InPlace>(x: Row<'a>, y: Row<'a>, parallel: bool) -> Attempt<'a
         }
         let (outcome, sigma, epsilon) = conclude(x, y, wide, shift, &sums);
         let Some(found) = outcome else { return Attempt::Invalid };
-        if !exact && !sums.infinite && shift.offset.abs() > (2.0 * sigma.abs()).sqrt() {
+        if !exact && !sums.infinite && shift.offset.abs() > 4.0 * (2.0 * sigma.abs()).sqrt() {
             exact = true;
             continue;
         }

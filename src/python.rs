@@ -79,7 +79,9 @@ fn detached<T: Send>(
                 match receiver.recv_timeout(PATIENCE) {
                     Ok(outcome) => return interrupted.map_or(Ok(outcome), Err),
                     Err(RecvTimeoutError::Timeout) if interrupted.is_none() => {
-                        interrupted = Python::attach(Python::check_signals).err();
+                        #[allow(clippy::redundant_closure_for_method_calls)] // the method is not general enough
+                        let signals = Python::attach(|py| py.check_signals());
+                        interrupted = signals.err();
                         call.stop.store(interrupted.is_some(), Ordering::Relaxed);
                     }
                     Err(RecvTimeoutError::Timeout) => {}

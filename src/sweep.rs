@@ -228,12 +228,14 @@ impl<T: InPlace, const EXACT: bool> Kernel for Pass<'_, T, EXACT> {
         let mut path = if shift.careful { Path::Careful } else { Path::Near };
         let mut from = self.from;
         while from < self.to {
-            let len = BLOCK.min(self.to - from);
-            // Padding that weighs nothing: a vanishing weight and no difference.
-            let pad = (shift.power + T::MIN_EXPONENT + 1.0) * LN_2;
-            if path != Path::Careful {
-                let xs = self.x.block::<S, T>(from, len, &mut scratch_x, T::from_f64(pad));
-                let ys = self.y.block::<S, T>(from, len, &mut scratch_y, T::from_f64(pad + shift.offset));
+            let left = BLOCK.min(self.to - from);
+            // Whole vectors first: a last one that must be filled up takes the path that knows zero probabilities.
+            let whole = left - left % T::LANES;
+            let len = if whole > 0 { whole } else { left };
+            if path != Path::Careful && whole > 0 {
+                let none = T::from_f64(f64::NEG_INFINITY);
+                let xs = self.x.block::<S, T>(from, len, &mut scratch_x, none);
+                let ys = self.y.block::<S, T>(from, len, &mut scratch_y, none);
                 let near = path == Path::Near;
                 let (lane, extent) = if near {
                     add_block::<T::In<S>, true, EXACT>(xs, ys, &shift)
