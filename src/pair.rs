@@ -46,7 +46,7 @@ pub struct LogFrame {
 }
 
 /// Largest |t| of a near pair.
-pub const NEAR: f64 = 0.69;
+pub const NEAR: f64 = 2.0;
 
 impl<V: Vector> Pair<V> {
     /// From logits where every |t| is below [`NEAR`], in units of 2^power of the reference.

@@ -3,6 +3,7 @@
 use rayon::prelude::*;
 
 use crate::pool::{install, threads};
+use crate::rows::BLOCK;
 use crate::simd::{Element, Kernel, Simd, Sum, Vector, dispatch, math, total};
 
 /// Numbers one task reads.
@@ -17,7 +18,9 @@ impl Kernel for Read<'_> {
         let mut sums = [S::F32::zero(); 8];
         for chunk in self.0.chunks_exact(8 * f32::LANES) {
             for (i, sum) in sums.iter_mut().enumerate() {
-                *sum = *sum + S::F32::load(&chunk[i * f32::LANES..]);
+                let lanes = &chunk[i * f32::LANES..];
+                S::F32::prefetch(lanes.as_ptr().wrapping_add(BLOCK));
+                *sum = *sum + S::F32::load(lanes);
             }
         }
         let mut out: Sum = [0.0; 16];

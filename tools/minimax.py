@@ -61,11 +61,11 @@ class Fit(NamedTuple):
 HALF_LN2 = log(mpf(2)) / 2 * (1 + mpf("1e-6"))
 FITS = [
     Fit("EXPM1", "(e^r - 1)/r, |r| <= ln2/2", _expm1_over_r, -HALF_LN2, HALF_LN2, 5, 11),
-    Fit("HALF", "(1 - e^(-t/2))/t, |t| <= 0.69", _half_over, mpf("-0.69"), mpf("0.69"), 5, 11),
-    Fit("PHI", "(e^u - 1 - u)/u^2, |u| <= 1", _phi_over_square, mpf(-1), mpf(1), 7, 14),
+    Fit("HALF", "(1 - e^(-t/2))/t, |t| <= 2", _half_over, mpf(-2), mpf(2), 7, 15),
+    Fit("PHI", "(e^u - 1 - u)/u^2, |u| <= 2", _phi_over_square, mpf(-2), mpf(2), 10, 18),
     Fit("LOG", "2 atanh(f)/f in f^2, |f| <= 1/3", _atanh_over_f, mpf(0), mpf(1) / 9, 4, 10),
     Fit("LOG1P", "log(1 + s)/s, 0 <= s <= 1/e", _log1p_over, mpf(0), exp(-1), 7, 15),
-    Fit("JS", "the even part of JS in t^2, |t| <= 1", _js_even, mpf(0), mpf(1), 3, 9),
+    Fit("JS", "the even part of JS in t^2, |t| <= 2", _js_even, mpf(0), mpf(4), 5, 15),
 ]
 
 

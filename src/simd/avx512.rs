@@ -78,6 +78,11 @@ impl Vector for F32 {
     type Wide = F64;
 
     #[inline(always)]
+    fn prefetch(at: *const f32) {
+        // SAFETY: a prefetch does not read.
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(at.cast()) }
+    }
+    #[inline(always)]
     fn splat(x: f32) -> Self {
         // SAFETY: see the head of this file.
         unsafe { Self(_mm512_set1_ps(x)) }
@@ -168,6 +173,11 @@ impl Vector for F64 {
     type Mask = __mmask8;
     type Wide = F64;
 
+    #[inline(always)]
+    fn prefetch(at: *const f64) {
+        // SAFETY: a prefetch does not read.
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(at.cast()) }
+    }
     #[inline(always)]
     fn splat(x: f64) -> Self {
         // SAFETY: see the head of this file.

@@ -110,13 +110,13 @@ pub fn expm1<V: Vector>(x: V) -> V {
     (r * polynomial(r, V::Elem::EXPM1)).mul_add(scale, scale - V::one())
 }
 
-/// 1 − e^(−t/2) for |t| ≤ 0.69.
+/// 1 − e^(−t/2) for |t| ≤ 2.
 #[inline(always)]
 pub fn half_near<V: Vector>(t: V) -> V {
     t * polynomial(t, V::Elem::HALF)
 }
 
-/// φ(u) = e^u − 1 − u for |u| ≤ 1.
+/// φ(u) = e^u − 1 − u for |u| ≤ 2.
 #[inline(always)]
 pub fn phi_near<V: Vector>(u: V) -> V {
     u * u * polynomial(u, V::Elem::PHI)
@@ -163,7 +163,7 @@ pub fn ln_quotient<V: Vector>(big: V, small: V, difference: V) -> V {
     k.mul_add(V::constant(V::Elem::LN2_HIGH), k.mul_add(V::constant(V::Elem::LN2_LOW), log))
 }
 
-/// JS(p, q)/√(pq) for t = |log p/q| ≤ 1.
+/// JS(p, q)/√(pq) for t = |log p/q| ≤ 2.
 #[inline(always)]
 pub fn js_near<V: Vector>(t: V) -> V {
     let square = t * t;

@@ -153,6 +153,11 @@ pub trait Vector: Copy + Add<Output = Self> + Sub<Output = Self> + Mul<Output = 
     /// Adds each lane to the float64 sums.
     fn add_to(self, sum: &mut Sum);
 
+    /// Asks for the cache line at an address that may soon be read; never reads, so any address will do.
+    #[inline(always)]
+    fn prefetch(at: *const Self::Elem) {
+        let _ = at;
+    }
     /// A constant given in float64.
     #[inline(always)]
     fn constant(x: f64) -> Self {

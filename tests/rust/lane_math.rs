@@ -200,7 +200,7 @@ impl Double {
 
     /// Of a positive normal float64 number.
     fn ln(self) -> Double {
-        let k = (self.0 * std::f64::consts::SQRT_2).log2().floor() as i32;
+        let k = libm::ilogb(self.0 / std::f64::consts::SQRT_2) + 1;
         let m = libm::scalbn(self.0, -k);
         Double::LN_2.mul(Double(f64::from(k), 0.0)).add(Double(m - 1.0, 0.0).log1p())
     }
