@@ -106,7 +106,7 @@ fn attempt<'a, T: InPlace>(x: Row<'a>, y: Row<'a>, parallel: bool) -> Attempt<'a
             exact = true;
             continue;
         }
-        if epsilon > -0.75 && (sums.infinite || found.kl >= sigma / 8.0 || epsilon == 0.0) {
+        if epsilon > -0.75 && (sums.infinite || found.kl >= sigma / 2.0 || epsilon == 0.0) {
             return Attempt::Done(found);
         }
         let offset = T::from_f64(found.offset + found.correction).to_f64();
@@ -133,7 +133,7 @@ fn relative_to_maxima<'a>(x: Row<'a>, y: Row<'a>, parallel: bool) -> Option<Mome
         let (found, sigma, epsilon) = conclude(below_x, below_y, true, shift, &sums);
         let found = found?;
         best = Some(found);
-        if epsilon > -0.75 && (sums.infinite || found.kl >= sigma / 8.0) {
+        if epsilon > -0.75 && (sums.infinite || found.kl >= sigma / 2.0) {
             break;
         }
         offset = found.offset + found.correction;

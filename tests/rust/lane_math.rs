@@ -21,18 +21,20 @@ enum Function {
     Exp,
     Expm1,
     Phi,
+    PhiNear,
     Ln,
     Log1pSmall,
     JsNear,
     HalfNear,
 }
-use Function::{Exp, Expm1, HalfNear, JsNear, Ln, Log1pSmall, Phi};
+use Function::{Exp, Expm1, HalfNear, JsNear, Ln, Log1pSmall, Phi, PhiNear};
 
 /// A function, the worst error allowed in float32 and in float64.
-const BOUNDS: [(Function, f64, f64); 7] = [
+const BOUNDS: [(Function, f64, f64); 8] = [
     (Exp, 1.0, 1.0),
     (Expm1, 1.6, 1.6),
     (Phi, 3.0, 3.0),
+    (PhiNear, 3.0, 3.0),
     (Ln, 1.6, 1.6),
     (Log1pSmall, 1.6, 1.6),
     (JsNear, 3.0, 3.0),
@@ -61,8 +63,10 @@ impl Real for f32 {
             match function {
                 Exp => libm::exp(x),
                 Expm1 => libm::expm1(x),
-                Phi if x.abs() < 0.5 => (2..17).rev().fold(0.0, |sum, n| (sum * x + 1.0) / f64::from(n)) * x * x,
-                Phi => libm::expm1(x) - x,
+                Phi | PhiNear if x.abs() < 0.5 => {
+                    (2..17).rev().fold(0.0, |sum, n| (sum * x + 1.0) / f64::from(n)) * x * x
+                }
+                Phi | PhiNear => libm::expm1(x) - x,
                 Ln => libm::log(x),
                 Log1pSmall => libm::log1p(x),
                 JsNear => {
@@ -88,7 +92,7 @@ impl Real for f64 {
         match function {
             Exp => x.exp(),
             Expm1 => x.expm1(),
-            Phi => x.phi(),
+            Phi | PhiNear => x.phi(),
             Ln => x.ln(),
             Log1pSmall => x.log1p(),
             JsNear => {
@@ -249,6 +253,7 @@ impl<T: Lanes> Kernel for Apply<'_, T> {
             Exp => each!(math::exp),
             Expm1 => each!(math::expm1),
             Phi => each!(math::phi),
+            PhiNear => each!(math::phi_near),
             Ln => each!(math::ln),
             Log1pSmall => each!(math::log1p_small),
             JsNear => each!(math::js_near),
@@ -265,15 +270,13 @@ fn domain<T: Real>(function: Function) -> ([f64; 2], Option<[f64; 2]>) {
         // The last numbers whose exponentials are normal.
         Exp if wide => ([0.0, 709.782_712_893_383_9], Some([0.0, 708.396_418_532_264])),
         Exp => ([0.0, 88.722_83], Some([0.0, 87.336_54])),
-        Expm1 => ([0.0, 40.0], Some([0.0, f64::INFINITY])),
         // The squares of smaller numbers have no double-double.
         Phi if wide => ([1e-140, 40.0], Some([1e-140, f64::MAX])),
-        JsNear if wide => ([1e-140, 1.0], Some([1e-140, 1.0])),
-        Phi => ([0.0, 40.0], Some([0.0, f64::INFINITY])),
+        JsNear | PhiNear if wide => ([1e-140, 2.0], Some([1e-140, 2.0])),
+        Expm1 | Phi => ([0.0, 40.0], Some([0.0, f64::INFINITY])),
         Ln => ([least, greatest], None),
         Log1pSmall => ([0.0, 0.367_879_4], None),
-        JsNear => ([0.0, 1.0], Some([0.0, 1.0])),
-        HalfNear => ([0.0, 0.689_999_9], Some([0.0, 0.689_999_9])),
+        JsNear | HalfNear | PhiNear => ([0.0, 2.0], Some([0.0, 2.0])),
     }
 }
 
