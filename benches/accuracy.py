@@ -16,10 +16,11 @@ from pathlib import Path
 from typing import Any
 
 import harness
-import kullback as kb
 import numpy as np
 import numpy.typing as npt
 import truth
+
+import kullback as kb
 
 Array = npt.NDArray[Any]
 Method = Callable[[Array, Array], float]

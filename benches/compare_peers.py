@@ -17,11 +17,12 @@ from pathlib import Path
 from typing import Any
 
 import harness
-import kullback as kb
 import numpy as np
 import numpy.typing as npt
 import peers
 import truth
+
+import kullback as kb
 
 try:
     from ml_dtypes import bfloat16

@@ -1,7 +1,8 @@
 """Two batches of logits, how far they are apart, row by row."""
 
-import kullback as kb
 import numpy as np
+
+import kullback as kb
 
 rng = np.random.default_rng(0)
 teacher = rng.normal(size=(4, 50_000)) * 3

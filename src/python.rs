@@ -176,6 +176,7 @@ mod _native {
     }
 
     #[pyfunction]
+    #[pyo3(signature = (name, p, q, kind_p, kind_q, parameter, temperature, threads, /))]
     #[allow(clippy::too_many_arguments)]
     fn divergence<'py>(
         py: Python<'py>,
@@ -205,6 +206,7 @@ mod _native {
     }
 
     #[pyfunction]
+    #[pyo3(signature = (p, q, kind_p, kind_q, columns, targets, temperature, threads, /))]
     #[allow(clippy::too_many_arguments)]
     fn compare<'py>(
         py: Python<'py>,
@@ -245,8 +247,9 @@ mod _native {
     }
 
     #[pyfunction]
-    fn set_num_threads(threads: usize) {
-        crate::pool::set_threads(threads);
+    #[pyo3(signature = (n, /))]
+    fn set_num_threads(n: usize) {
+        crate::pool::set_threads(n);
     }
 
     #[pyfunction]
@@ -255,6 +258,7 @@ mod _native {
     }
 
     #[pyfunction]
+    #[pyo3(signature = (name, /))]
     fn set_isa(name: &str) -> PyResult<()> {
         let wanted = match name {
             "auto" => None,
@@ -277,12 +281,14 @@ mod _native {
     }
 
     #[pyfunction]
+    #[pyo3(signature = (array, threads, /))]
     fn read_rate(py: Python<'_>, array: PyReadonlyArray1<'_, f32>, threads: usize) -> PyResult<f64> {
         let numbers = array.as_slice()?;
         Ok(py.detach(|| crate::probe::read_sum(numbers, threads)))
     }
 
     #[pyfunction]
+    #[pyo3(signature = (array, repeats, threads, /))]
     fn exp_sum(py: Python<'_>, array: PyReadonlyArray1<'_, f32>, repeats: usize, threads: usize) -> PyResult<f64> {
         let numbers = array.as_slice()?;
         Ok(py.detach(|| crate::probe::exp_sum(numbers, repeats, threads)))

@@ -4,9 +4,10 @@ from collections.abc import Iterator
 
 import helpers
 import hypothesis
-import kullback as kb
 import numpy as np
 import pytest
+
+import kullback as kb
 
 hypothesis.settings.register_profile(
     "fast",

@@ -5,9 +5,10 @@ import os
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-import kullback as kb
 import ml_dtypes
 import numpy as np
+
+import kullback as kb
 from kullback._core import registry
 
 NATIVE = importlib.util.find_spec("kullback._core._native") is not None

@@ -7,11 +7,12 @@ import functools
 import itertools
 
 import helpers
-import kullback as kb
 import numpy as np
 import oracle
 import pytest
 from helpers import KINDS, NAMES, assert_close, evaluate, tolerance
+
+import kullback as kb
 
 DTYPES = ("float64", "float32")
 

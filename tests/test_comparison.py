@@ -5,11 +5,12 @@ import math
 import re
 import sys
 
-import kullback as kb
 import numpy as np
 import pyarrow as pa
 import pytest
 from helpers import DTYPES, KINDS, assert_close, random_rows, tolerance
+
+import kullback as kb
 
 SINGLE = ("kl", "reverse_kl", "js", "jeffreys", "total_variation", "squared_hellinger", "cross_entropy")
 DEFAULT = [

@@ -7,9 +7,10 @@ import re
 import tomllib
 from pathlib import Path
 
-import kullback as kb
 import pytest
 from helpers import NAMES
+
+import kullback as kb
 from kullback import comparison, divergences
 from kullback._core import registry
 

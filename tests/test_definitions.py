@@ -4,10 +4,11 @@ import itertools
 from math import inf, log, sqrt
 
 import helpers
-import kullback as kb
 import numpy as np
 import pytest
 from helpers import KINDS, NAMES, as_kind, assert_close, evaluate
+
+import kullback as kb
 
 LN2 = log(2.0)
 

@@ -4,10 +4,11 @@ import dataclasses
 import itertools
 
 import helpers
-import kullback as kb
 import numpy as np
 import pytest
 from helpers import DTYPES, KINDS, NAMES, assert_close, evaluate, outcome, random_rows, tolerance
+
+import kullback as kb
 from kullback._core import registry
 
 KIND_PAIRS = list(itertools.product(KINDS, repeat=2))

@@ -3,13 +3,14 @@
 import math
 
 import helpers
-import kullback as kb
 import numpy as np
 import pytest
 from helpers import NAMES, definitions, evaluate
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
+
+import kullback as kb
 
 ALL = definitions()
 PAIRS = definitions(kb.divergence_names())

@@ -12,10 +12,11 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import helpers
-import kullback as kb
 import numpy as np
 import pytest
 from helpers import DTYPES, KINDS, NAMES, evaluate, random_rows
+
+import kullback as kb
 
 TIMEOUT = 60
 

@@ -6,12 +6,13 @@ import types
 from array import array
 
 import helpers
-import kullback as kb
 import ml_dtypes
 import numpy as np
 import pyarrow as pa
 import pytest
 from helpers import assert_close
+
+import kullback as kb
 
 ROW = np.array([0.5, 0.25, 0.25])
 PAIR = np.array([[0.5, 0.5, 0.0], [0.25, 0.25, 0.5]])

@@ -49,6 +49,8 @@ def _js_even(v: mpf) -> mpf:
 
 
 class Fit(NamedTuple):
+    """A function, the interval and the degrees of its two polynomials."""
+
     name: str
     meaning: str
     function: Callable[[mpf], mpf]

@@ -222,11 +222,11 @@ fn ulps<T: Real>(got: T, exact: Double) -> f64 {
         return 0.0;
     }
     // A double-double just below a power of two has the power as its first half.
-    let below = exact.1 != 0.0 && (exact.1 < 0.0) == (exact.0 > 0.0) && libm::frexp(exact.0).0.abs() == 0.5;
-    let exponent = if exact.0 == 0.0 { T::LAST } else { libm::ilogb(exact.0) - i32::from(below) };
+    let below = exact.0.to_bits() << 12 == 0 && exact.1 != 0.0 && (exact.1 < 0.0) == (exact.0 > 0.0);
+    let exponent = ((exact.0.to_bits() >> 52) & 0x7ff) as i32 - 1023 - i32::from(below);
     let last = (exponent - (T::PRECISION - 1)).max(T::LAST);
-    let error = ((got - exact.0) - exact.1).abs();
-    let error = libm::scalbn(libm::scalbn(error, -last / 2), -last + last / 2);
+    let power = |k: i32| f64::from_bits(((1023 + k) as u64) << 52);
+    let error = ((got - exact.0) - exact.1).abs() * power(-last / 2) * power(-last + last / 2);
     if error.is_nan() { f64::INFINITY } else { error }
 }
 

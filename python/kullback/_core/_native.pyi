@@ -5,6 +5,22 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
+__all__ = [
+    "RowError",
+    "__version__",
+    "available_isas",
+    "build_profile",
+    "compare",
+    "divergence",
+    "exp_sum",
+    "isa",
+    "num_threads",
+    "read_rate",
+    "registry",
+    "set_isa",
+    "set_num_threads",
+]
+
 __version__: Final[str]
 
 class RowError(ValueError):
