@@ -43,10 +43,15 @@ impl<'a> Matrix<'a> {
         if strides.len() != shape.len() {
             return shape_error("shape and strides differ in length");
         }
+        // A product that no memory could hold would overflow below.
+        let count = lead_shape.iter().try_fold(1usize, |count, &len| count.checked_mul(len));
+        if count.and_then(|rows| rows.checked_mul(columns)).is_none_or(|count| count > isize::MAX as usize) {
+            return shape_error("more numbers than an address can count");
+        }
         let mut leading: Vec<(usize, isize)> = Vec::new();
         for (&len, &stride) in lead_shape.iter().zip(strides) {
             match leading.last_mut() {
-                Some((outer, outer_stride)) if *outer_stride == stride * len as isize => {
+                Some((outer, outer_stride)) if stride.checked_mul(len as isize) == Some(*outer_stride) => {
                     *outer *= len;
                     *outer_stride = stride;
                 }
@@ -62,10 +67,11 @@ impl<'a> Matrix<'a> {
         let reach = |sign: isize| -> i128 {
             let axes = matrix.leading.iter().copied().chain([(columns, matrix.stride)]);
             axes.map(|(len, stride)| {
+                // At most 2^63 · 2^63 an axis, and no more than 2^63 numbers in all: far from the end of an i128 each.
                 let far = stride as i128 * (len as i128 - 1);
                 if far.signum() == sign as i128 { far } else { 0 }
             })
-            .sum()
+            .fold(0, i128::saturating_add)
         };
         let (low, high) = (start as i128 + reach(-1), start as i128 + reach(1));
         if matrix.rows() > 0 && (low < 0 || high >= numbers.len() as i128) {

@@ -8,7 +8,7 @@ use crate::batch::{Matrix, map_rows};
 use crate::divergences::{Js, Kl, ReverseKl, SquaredHellinger, TotalVariation};
 use crate::entropy::log_tail;
 use crate::error::{Error, Result};
-use crate::evaluate::{is_known, named_value, sides, value};
+use crate::evaluate::{is_known, named_value, same_shape, sides, value};
 use crate::linear::Totals;
 use crate::moments::Moments;
 use crate::order::{Entry, Order, order_of_valid};
@@ -115,6 +115,7 @@ pub fn compare(
     targets: Option<&[i64]>,
     call: &Call,
 ) -> Result<Vec<Values>> {
+    same_shape(p, q)?;
     if columns.iter().any(Column::needs_target) && targets.is_none_or(|ids| ids.len() != p.rows()) {
         return Err(Error::Shape("targets: one token id a row is needed".to_owned()));
     }

@@ -49,11 +49,21 @@ pub fn sides<'a>(p: &Matrix<'a>, q: &Matrix<'a>, index: usize) -> (Side<'a>, Sid
     (p.widened(wide), q.widened(wide))
 }
 
+/// Fails unless every row of one argument has a partner of its length.
+pub fn same_shape(p: &Matrix<'_>, q: &Matrix<'_>) -> Result<()> {
+    let shapes = [(p.rows(), p.columns()), (q.rows(), q.columns())];
+    if shapes[0] == shapes[1] {
+        return Ok(());
+    }
+    Err(Error::Shape(format!("p has {} rows of {} and q {} of {}", shapes[0].0, shapes[0].1, shapes[1].0, shapes[1].1)))
+}
+
 /// A divergence of every pair of rows.
 pub fn divergence(name: &str, p: &Matrix<'_>, q: &Matrix<'_>, call: &Call) -> Result<Vec<f64>> {
     if !is_known(name) {
         return Err(Error::UnknownName(name.to_owned()));
     }
+    same_shape(p, q)?;
     map_rows(p.rows(), p.columns(), 1, call, |index, parallel, out| {
         let (p, q) = sides(p, q, index);
         out[0] = named_value(name, &prepare(&p, &q, parallel)?, &p, parallel)?;

@@ -2,7 +2,6 @@
 
 import re
 from collections.abc import Iterable, Sequence
-from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -10,6 +9,7 @@ import numpy.typing as npt
 
 from kullback._core import reference, registry
 from kullback._core.arrays import as_float64
+from kullback._core.lazy import lazy
 from kullback._core.reference import Pair
 from kullback._core.types import Array
 from kullback._core.validation import Problem, as_index, unknown_name
@@ -100,12 +100,12 @@ class Block:
             return -(self._at_ids(rows.depth) + np.log1p(rows.rest[:, 0]))
         return self._rank(numbers)
 
-    @cached_property
+    @lazy
     def _p(self) -> Array:
         """The numbers of p as given: temperature and normalisation do not reorder them."""
         return as_float64(reference.take(self._problem.p, self._rows))
 
-    @cached_property
+    @lazy
     def _q(self) -> Array:
         assert self._problem.q is not None
         return as_float64(reference.take(self._problem.q, self._rows))

@@ -12,7 +12,6 @@ differences, and the normaliser is corrected by the exact condition that the row
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -20,6 +19,7 @@ import numpy.typing as npt
 
 from kullback._core import extended
 from kullback._core.arrays import as_float32, as_float64
+from kullback._core.lazy import lazy
 from kullback._core.types import Array, Kind
 from kullback._core.validation import NORMALISATION_TOLERANCE, Problem, RowError
 
@@ -73,12 +73,12 @@ class Pair:
         """Whether both rows are distributions, shape (rows, 1)."""
         return self.p.defined & self.q.defined
 
-    @cached_property
+    @lazy
     def larger(self) -> Array:
         """The larger of the two probabilities."""
         return np.maximum(self.p.probs, self.q.probs)
 
-    @cached_property
+    @lazy
     def below(self) -> Array:
         """ln(smaller / larger) = -|t| <= 0."""
         return -np.abs(self.t)
