@@ -6,12 +6,10 @@
 use std::f64::consts::{LN_2, LOG2_E};
 
 use crate::linear::Totals;
-use crate::order::{Entry, order};
+use crate::order::{Entry, peak};
 use crate::rows::{BLOCK, InPlace, Row, Scratch, over_segments};
 use crate::simd::{Kernel, Simd, Sum, Vector, dispatch, math, total};
-
-/// Largest maximum whose exponentials are scaled by an integer power of two.
-const MAX_LEVEL: f64 = 1e5;
+use crate::sweep::MAX_LEVEL;
 
 /// B and D of a row.
 #[derive(Clone, Copy, Debug)]
@@ -27,12 +25,6 @@ impl Tail {
     pub fn entropy(&self) -> f64 {
         libm::log1p(self.mass) + self.spread / (1.0 + self.mass)
     }
-}
-
-/// The first maximum of a row, or `None` if the row has NaN, +inf or no mass.
-pub fn peak(row: &Row<'_>, parallel: bool) -> Option<Entry> {
-    let found = order(row, 1, None, parallel);
-    found.top.first().copied().filter(|top| found.valid && top.value.is_finite())
 }
 
 /// log Σ e^x, or `None` if the row has NaN, +inf or no mass.

@@ -14,17 +14,18 @@
 //! The pass itself is in [`crate::sweep`].
 //!
 //! A row is read again (from the cache) when the result says that c was poor, with exact differences y − x when their
-//! rounding is not small against u (c is several times larger than u), and relative to its maxima when the logits are too large for
-//! the integer K.
+//! rounding is not small against u (c is several times larger than u), and relative to its maxima when the logits are
+//! too large for the integer K.
 //!
 //! Tried and dropped: float64 lanes instead of exact float32 differences (four times the work); v from e^u instead of
 //! from y (its error is that of u, relative to 1: 3e-6 in the normaliser of a far row).
 
 use std::f64::consts::{LN_2, LOG2_E};
 
-use crate::rows::{BLOCK, InPlace, Row, Scratch, over_segments};
+use crate::order::peak;
+use crate::rows::{InPlace, Row, Scratch};
 use crate::scalar::psi;
-use crate::simd::{Element, Kernel, Mask, Simd, Vector, dispatch, math, total};
+use crate::simd::{Element, Kernel, Simd, Vector, dispatch, math, total};
 use crate::sweep::{MAX_LEVEL, Shift, Sums, largest, pass};
 
 /// What one pass says about a pair of rows.
@@ -106,7 +107,7 @@ fn attempt<'a, T: InPlace>(x: Row<'a>, y: Row<'a>, parallel: bool) -> Attempt<'a
             exact = true;
             continue;
         }
-        if epsilon > -0.75 && (sums.infinite || found.kl >= sigma / 2.0 || epsilon == 0.0) {
+        if settled(&sums, &found, sigma, epsilon) {
             return Attempt::Done(found);
         }
         let offset = T::from_f64(found.offset + found.correction).to_f64();
@@ -120,7 +121,8 @@ fn attempt<'a, T: InPlace>(x: Row<'a>, y: Row<'a>, parallel: bool) -> Attempt<'a
 
 /// For logits of any size: both rows relative to their maxima, every block on the careful path.
 fn relative_to_maxima<'a>(x: Row<'a>, y: Row<'a>, parallel: bool) -> Option<Moments<'a>> {
-    let (top_x, top_y) = (maximum(&x, parallel)?, maximum(&y, parallel)?);
+    let top = |row: Row<'a>| peak(&row.widened(true), parallel).map(|entry| entry.value);
+    let (top_x, top_y) = (top(x)?, top(y)?);
     let (below_x, below_y) = (x.below(top_x), y.below(top_y));
     let mut offset = 0.0;
     let mut best = None;
@@ -133,7 +135,7 @@ fn relative_to_maxima<'a>(x: Row<'a>, y: Row<'a>, parallel: bool) -> Option<Mome
         let (found, sigma, epsilon) = conclude(below_x, below_y, true, shift, &sums);
         let found = found?;
         best = Some(found);
-        if epsilon > -0.75 && (sums.infinite || found.kl >= sigma / 2.0) {
+        if settled(&sums, &found, sigma, epsilon) {
             break;
         }
         offset = found.offset + found.correction;
@@ -147,6 +149,11 @@ fn relative_to_maxima<'a>(x: Row<'a>, y: Row<'a>, parallel: bool) -> Option<Mome
     let offset = best.offset + tops;
     let lost = (best.offset - (offset - tops)) + (top_y - (tops + top_x));
     Some(Moments { x, y, lse_x: best.lse_x + top_x, offset, correction: best.correction + lost, ..best })
+}
+
+/// True if c was good enough: 1 + ε keeps its digits, and most of σ is KL rather than the shift's.
+fn settled(sums: &Sums, found: &Moments<'_>, sigma: f64, epsilon: f64) -> bool {
+    epsilon > -0.75 && (sums.infinite || found.kl >= sigma / 2.0)
 }
 
 /// Results from sums; `None` if q has no mass. Also σ and ε.
@@ -212,33 +219,4 @@ fn mass<S: Simd, T: InPlace>(block: &[T], power: f64) -> f64 {
         math::exp_scaled::<T::In<S>>(T::In::<S>::load(lanes).max(low), magic).add_to(&mut sum);
     }
     total(&sum)
-}
-
-/// The largest number of a row, or `None` if the row has NaN, +inf or no mass.
-pub fn maximum(row: &Row<'_>, parallel: bool) -> Option<f64> {
-    struct Largest<'a>(Row<'a>, usize, usize);
-    impl Kernel for Largest<'_> {
-        type Output = (f64, bool);
-        #[inline(always)]
-        fn run<S: Simd>(self) -> (f64, bool) {
-            let mut scratch = Scratch::<f64>::new();
-            let (mut top, mut valid) = (f64::NEG_INFINITY, true);
-            for from in (self.1..self.2).step_by(BLOCK) {
-                let len = BLOCK.min(self.2 - from);
-                let block = self.0.block::<S, f64>(from, len, &mut scratch, f64::NEG_INFINITY);
-                top = top.max(largest::<S, f64>(block));
-                for lanes in block.chunks_exact(f64::LANES) {
-                    valid &= S::F64::load(lanes).lt(S::F64::constant(f64::INFINITY)).all();
-                }
-            }
-            (top, valid)
-        }
-    }
-    let (top, valid) = over_segments(
-        row.len(),
-        parallel,
-        |from, to| dispatch(Largest(*row, from, to)),
-        |a, b| (a.0.max(b.0), a.1 & b.1),
-    );
-    (valid && top.is_finite()).then_some(top)
 }

@@ -32,6 +32,12 @@ pub fn order(row: &Row<'_>, k: usize, target: Option<usize>, parallel: bool) -> 
     }
 }
 
+/// The first maximum of a row, or `None` if the row has NaN, +inf or no mass.
+pub fn peak(row: &Row<'_>, parallel: bool) -> Option<Entry> {
+    let found = order(row, 1, None, parallel);
+    found.top.first().copied().filter(|top| found.valid && top.value.is_finite())
+}
+
 /// [`order`] of a row that is known to hold neither NaN nor +inf.
 pub fn order_of_valid(row: &Row<'_>, k: usize, target: Option<usize>, parallel: bool) -> Order {
     if row.is_wide() {

@@ -1,9 +1,10 @@
 //! What a pair of rows needs before any divergence: checks, normalisers, and one domain for both sides.
 
-use crate::entropy::{log_sum_exp, log_tail, peak, weight_entropy};
+use crate::entropy::{log_sum_exp, log_tail, weight_entropy};
 use crate::error::{Argument, Error, Result};
 use crate::linear::{Totals, totals};
 use crate::moments::{Moments, moments};
+use crate::order::peak;
 use crate::rows::{Kind, Row, Transform};
 
 /// How far a sum may be from 1, or a log-sum-exp from 0, before it is an error.
