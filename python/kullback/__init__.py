@@ -21,6 +21,7 @@ from kullback.divergences import (
     squared_hellinger,
     total_variation,
 )
+from kullback.estimators import SampledKL, sampled_kl
 
 if TYPE_CHECKING:
     from kullback.scoring import score
@@ -29,6 +30,7 @@ __version__ = version()
 
 __all__ = [
     "Comparison",
+    "SampledKL",
     "compare",
     "cross_entropy",
     "divergence",
@@ -40,6 +42,7 @@ __all__ = [
     "js_distance",
     "js_divergence",
     "kl_divergence",
+    "sampled_kl",
     "score",
     "set_num_threads",
     "squared_hellinger",
