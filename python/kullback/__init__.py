@@ -22,6 +22,7 @@ from kullback.divergences import (
     total_variation,
 )
 from kullback.estimators import SampledKL, sampled_kl
+from kullback.gradients import value_and_grad
 
 if TYPE_CHECKING:
     from kullback.scoring import score
@@ -48,6 +49,7 @@ __all__ = [
     "squared_hellinger",
     "total_variation",
     "use_backend",
+    "value_and_grad",
 ]
 
 
