@@ -1,9 +1,10 @@
 //! The pass of [`crate::moments`] over one segment of two rows of logits.
 //!
 //! Each block takes the cheapest path that holds for all of its numbers: `near` (|u| < 2: a series for φ, one
-//! exponential), `mid` (|u| < 40: two exponentials), `careful` (float64 lanes: infinities, NaN, any range). A path
-//! that does not hold is found out after the block, which is then done again; the next block starts where this one
-//! ended. Segments start with `near`, so the choice, like everything else, does not depend on the threads.
+//! exponential), `wide` (|u| < 8: the series of u/4, doubled twice; a fifth more work), `mid` (|u| < 40: two
+//! exponentials), `careful` (float64 lanes: infinities, NaN, any range). A path that does not hold is found out after
+//! the block, which is then done again; the next block starts where this one ended. Segments start with `near`, so the
+//! choice, like everything else, does not depend on the threads.
 
 use std::f64::consts::{LN_2, LOG2_E};
 
@@ -16,6 +17,12 @@ pub const MAX_LEVEL: f64 = 1e5;
 /// Largest u² of the near path. A bound of 1 would save three of its thirty operations, and send every other block of
 /// a model quantised to four bits through both paths.
 const NEAR_SQUARE: f64 = 4.0;
+
+/// Largest u² of the wide path: beyond it the rounding of u would show in e^u.
+const WIDE_SQUARE: f64 = 64.0;
+
+/// Largest u² of the mid path, whose products stay far from overflow.
+const MID_SQUARE: f64 = 1600.0;
 
 /// How far ahead of the lanes in work memory is asked for: one page, which hardware does not look beyond.
 const AHEAD: usize = BLOCK;
@@ -123,15 +130,32 @@ struct Pass<'a, T, const EXACT: bool> {
 #[derive(Clone, Copy, PartialEq)]
 enum Path {
     Near,
+    Wide,
     Mid,
     Careful,
 }
+
+impl Path {
+    /// Largest u² for which it holds.
+    fn bound(self) -> f64 {
+        match self {
+            Path::Near => NEAR_SQUARE,
+            Path::Wide => WIDE_SQUARE,
+            Path::Mid | Path::Careful => MID_SQUARE,
+        }
+    }
+}
+
+/// [`Path`] as a constant.
+const NEAR: u8 = Path::Near as u8;
+const WIDE: u8 = Path::Wide as u8;
+const MID: u8 = Path::Mid as u8;
 
 /// Lane sums of one block.
 #[derive(Clone, Copy)]
 struct Lane<V> {
     weights: V,
-    /// Σ w·u on the near path, Σ (v − w) on the other.
+    /// Σ (v − w) on the mid path, Σ w·u on the others.
     first: V,
     second: V,
 }
@@ -169,24 +193,26 @@ impl<V: Vector> Constants<V> {
 
     /// Adds one vector of pairs.
     #[inline(always)]
-    fn add<const NEAR: bool, const EXACT: bool>(&self, x: V, y: V, lane: &mut Lane<V>, extent: &mut Extent<V>) {
+    fn add<const PATH: u8, const EXACT: bool>(&self, x: V, y: V, lane: &mut Lane<V>, extent: &mut Extent<V>) {
         extent.top = x.max(extent.top);
         let w = math::exp_scaled(x.max(self.low), self.magic);
         let u = difference::<V, EXACT>(x, y, self.offset);
         let uu = u * u;
         extent.square = uu.max(extent.square);
         lane.weights = lane.weights + w;
-        let near = math::polynomial(u, <V::Elem as math::Coefficients>::PHI);
-        if NEAR {
+        if PATH == NEAR {
             let wu = w * u;
             lane.first = lane.first + wu;
-            lane.second = (wu * u).mul_add(near, lane.second);
+            lane.second = (wu * u).mul_add(math::polynomial(u, <V::Elem as math::Coefficients>::PHI), lane.second);
+        } else if PATH == WIDE {
+            lane.first = w.mul_add(u, lane.first);
+            lane.second = w.mul_add(math::phi_wide(u), lane.second);
         } else {
             // v = e^(y−c)·2^-K from y itself: e^u would carry the rounding of u, which is relative to u.
             let v = math::exp_scaled(y.max(self.low_y), self.magic_y) * self.scale_y;
             // Where u is small both sums keep their digits only without the difference v − w.
             let small = uu.lt(V::constant(NEAR_SQUARE));
-            let phi = uu * near;
+            let phi = math::phi_near(u);
             let gain = V::select(small, w * (u + phi), v - w);
             lane.first = lane.first + gain;
             lane.second = lane.second + V::select(small, w * phi, gain - w * u);
@@ -195,7 +221,7 @@ impl<V: Vector> Constants<V> {
 }
 
 #[inline(always)]
-fn add_block<V: Vector, const NEAR: bool, const EXACT: bool>(
+fn add_block<V: Vector, const PATH: u8, const EXACT: bool>(
     xs: &[V::Elem],
     ys: &[V::Elem],
     shift: &Shift,
@@ -207,23 +233,27 @@ fn add_block<V: Vector, const NEAR: bool, const EXACT: bool>(
     // Two sets of sums: half as many additions, and so half the rounding, in each lane.
     let mut even = Lane { weights: zero, first: zero, second: zero };
     let mut odd = even;
-    let (pairs_x, pairs_y) = (xs.chunks_exact(2 * lanes), ys.chunks_exact(2 * lanes));
-    let (last_x, last_y) = (pairs_x.remainder(), pairs_y.remainder());
-    for (x, y) in pairs_x.zip(pairs_y) {
+    // By index: an iterator over both, once not inlined, would keep the sums in memory.
+    let len = xs.len().min(ys.len());
+    let (xs, ys) = (&xs[..len], &ys[..len]);
+    let mut i = 0;
+    while i + 2 * lanes <= len {
+        let (x, y) = (&xs[i..i + 2 * lanes], &ys[i..i + 2 * lanes]);
         for line in [0, lanes] {
             V::prefetch(x[line..].as_ptr().wrapping_add(AHEAD));
             V::prefetch(y[line..].as_ptr().wrapping_add(AHEAD));
         }
-        k.add::<NEAR, EXACT>(V::load(x), V::load(y), &mut even, &mut extent);
-        k.add::<NEAR, EXACT>(V::load(&x[lanes..]), V::load(&y[lanes..]), &mut odd, &mut extent);
+        k.add::<PATH, EXACT>(V::load(x), V::load(y), &mut even, &mut extent);
+        k.add::<PATH, EXACT>(V::load(&x[lanes..]), V::load(&y[lanes..]), &mut odd, &mut extent);
+        i += 2 * lanes;
     }
-    if !last_x.is_empty() {
-        k.add::<NEAR, EXACT>(V::load(last_x), V::load(last_y), &mut even, &mut extent);
+    if i < len {
+        k.add::<PATH, EXACT>(V::load(&xs[i..]), V::load(&ys[i..]), &mut even, &mut extent);
     }
     let second = even.second + odd.second;
     let first = even.first + odd.first;
     // w·(e^u − 1) = w·u + w·φ(u).
-    let first = if NEAR { first + second } else { first };
+    let first = if PATH == MID { first } else { first + second };
     (Lane { weights: even.weights + odd.weights, first, second }, extent)
 }
 
@@ -247,14 +277,13 @@ impl<T: InPlace, const EXACT: bool> Kernel for Pass<'_, T, EXACT> {
                 let none = T::from_f64(f64::NEG_INFINITY);
                 let xs = self.x.block::<S, T>(from, len, &mut scratch_x, none);
                 let ys = self.y.block::<S, T>(from, len, &mut scratch_y, none);
-                let near = path == Path::Near;
-                let (lane, extent) = if near {
-                    add_block::<T::In<S>, true, EXACT>(xs, ys, &shift)
-                } else {
-                    add_block::<T::In<S>, false, EXACT>(xs, ys, &shift)
+                let (lane, extent) = match path {
+                    Path::Near => add_block::<T::In<S>, NEAR, EXACT>(xs, ys, &shift),
+                    Path::Wide => add_block::<T::In<S>, WIDE, EXACT>(xs, ys, &shift),
+                    Path::Mid | Path::Careful => add_block::<T::In<S>, MID, EXACT>(xs, ys, &shift),
                 };
                 let limit = T::In::<S>::constant((shift.power + 60.0) * LN_2);
-                let bound = T::In::<S>::constant(if near { NEAR_SQUARE } else { 1600.0 });
+                let below = |bound: f64| extent.square.lt(T::In::<S>::constant(bound));
                 if !extent.top.lt(limit).all() {
                     let top = largest::<S, T>(xs);
                     if top.is_finite() && top < MAX_LEVEL {
@@ -268,17 +297,18 @@ impl<T: InPlace, const EXACT: bool> Kernel for Pass<'_, T, EXACT> {
                         shift.power = power;
                         continue;
                     }
-                } else if extent.square.lt(bound).and(lane.second.eq(lane.second)).all() {
+                } else if below(path.bound()).and(lane.second.eq(lane.second)).all() {
                     lane.weights.add_to(&mut weights);
                     lane.first.add_to(&mut gain);
                     lane.second.add_to(&mut second);
-                    if extent.square.lt(T::In::<S>::constant(NEAR_SQUARE)).all() {
-                        path = Path::Near;
+                    // Not back to near: a wrong guess there costs more than the wide path does.
+                    if path == Path::Mid && below(WIDE_SQUARE).all() {
+                        path = Path::Wide;
                     }
                     from += len;
                     continue;
-                } else if near {
-                    path = Path::Mid;
+                } else if path != Path::Mid {
+                    path = if below(WIDE_SQUARE).all() { Path::Wide } else { Path::Mid };
                     continue;
                 }
             }

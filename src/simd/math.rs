@@ -9,6 +9,7 @@
 //! | [`exp`] | results from the smallest normal number up | 1.0 | 1.0 |
 //! | [`expm1`] | x ≤ 40 | 2.2 | 2.5 |
 //! | [`phi_near`] | abs(u) ≤ 2 | 2.8 | 2.7 |
+//! | [`phi_wide`] | abs(u) ≤ 8 | 8.0 | 8.0 |
 //! | [`half_near`] | abs(t) ≤ 2 | 2.2 | 1.6 |
 //! | [`ln`] | positive normal | 3.0 | 3.0 |
 //! | [`log1p_small`] | 0 ≤ s ≤ 1/e | 1.2 | 1.3 |
@@ -122,6 +123,18 @@ pub fn half_near<V: Vector>(t: V) -> V {
 #[inline(always)]
 pub fn phi_near<V: Vector>(u: V) -> V {
     u * u * polynomial(u, V::Elem::PHI)
+}
+
+/// φ(u) for |u| ≤ 8, from a quarter of u by φ(2t) = (t + φ(t))² + 2·φ(t), whose two terms are never negative.
+#[inline(always)]
+pub fn phi_wide<V: Vector>(u: V) -> V {
+    let quarter = u * V::constant(0.25);
+    let first = phi_near(quarter);
+    let half = quarter + quarter;
+    let gain = quarter + first;
+    let second = gain.mul_add(gain, first + first);
+    let gain = half + second;
+    gain.mul_add(gain, second + second)
 }
 
 /// 2·atanh(f) for |f| ≤ 1/3.

@@ -21,18 +21,20 @@ enum Function {
     Exp,
     Expm1,
     PhiNear,
+    PhiWide,
     Ln,
     Log1pSmall,
     JsNear,
     HalfNear,
 }
-use Function::{Exp, Expm1, HalfNear, JsNear, Ln, Log1pSmall, PhiNear};
+use Function::{Exp, Expm1, HalfNear, JsNear, Ln, Log1pSmall, PhiNear, PhiWide};
 
 /// A function, the worst error allowed in float32 and in float64.
-const BOUNDS: [(Function, f64, f64); 7] = [
+const BOUNDS: [(Function, f64, f64); 8] = [
     (Exp, 1.0, 1.0),
     (Expm1, 2.2, 2.5),
     (PhiNear, 2.8, 2.7),
+    (PhiWide, 8.0, 8.0),
     (Ln, 3.0, 3.0),
     (Log1pSmall, 1.2, 1.3),
     (JsNear, 2.5, 2.2),
@@ -61,8 +63,10 @@ impl Real for f32 {
             match function {
                 Exp => libm::exp(x),
                 Expm1 => libm::expm1(x),
-                PhiNear if x.abs() < 0.5 => (2..17).rev().fold(0.0, |sum, n| (sum * x + 1.0) / f64::from(n)) * x * x,
-                PhiNear => libm::expm1(x) - x,
+                PhiNear | PhiWide if x.abs() < 0.5 => {
+                    (2..17).rev().fold(0.0, |sum, n| (sum * x + 1.0) / f64::from(n)) * x * x
+                }
+                PhiNear | PhiWide => libm::expm1(x) - x,
                 Ln => libm::log(x),
                 Log1pSmall => libm::log1p(x),
                 JsNear => {
@@ -88,7 +92,7 @@ impl Real for f64 {
         match function {
             Exp => x.exp(),
             Expm1 => x.expm1(),
-            PhiNear => x.phi(),
+            PhiNear | PhiWide => x.phi(),
             Ln => x.ln(),
             Log1pSmall => x.log1p(),
             JsNear => {
@@ -249,6 +253,7 @@ impl<T: Lanes> Kernel for Apply<'_, T> {
             Exp => each!(math::exp),
             Expm1 => each!(math::expm1),
             PhiNear => each!(math::phi_near),
+            PhiWide => each!(math::phi_wide),
             Ln => each!(math::ln),
             Log1pSmall => each!(math::log1p_small),
             JsNear => each!(math::js_near),
@@ -267,6 +272,7 @@ fn domain<T: Real>(function: Function) -> ([f64; 2], Option<[f64; 2]>) {
         Exp => ([0.0, 88.722_83], Some([0.0, 87.336_54])),
         // The squares of smaller numbers have no double-double.
         JsNear | PhiNear if wide => ([1e-140, 2.0], Some([1e-140, 2.0])),
+        PhiWide => ([if wide { 1e-140 } else { 0.0 }, 8.0], Some([if wide { 1e-140 } else { 0.0 }, 8.0])),
         Expm1 => ([0.0, 40.0], Some([0.0, f64::INFINITY])),
         Ln => ([least, greatest], None),
         Log1pSmall => ([0.0, 0.367_879_4], None),
