@@ -6,6 +6,7 @@ use crate::error::{Error, Result};
 use crate::pool::Call;
 use crate::prepare::{Prepared, Side, prepare};
 use crate::terms::{Single, log_sums, weight_sums};
+use crate::weight_kl;
 
 /// Names that take two arguments but are no row of the table: they are made of others.
 pub const COMPOSED: &[&str] = &["cross_entropy"];
@@ -15,6 +16,7 @@ pub fn value<D: Divergence>(_: D, rows: &Prepared<'_>, parallel: bool) -> f64 {
     let sum = match rows {
         Prepared::Nothing => return f64::NAN,
         Prepared::Logs(moments) if D::IS_KL => return moments.kl,
+        Prepared::Weights(p, q, totals) if D::IS_KL => return weight_kl::of_weights(*p, *q, totals, parallel),
         Prepared::Logs(moments) => log_sums(moments, Single(D::Term::default()), parallel)[0],
         Prepared::Weights(p, q, totals) => weight_sums(*p, *q, totals, Single(D::Term::default()), parallel)[0],
     };
@@ -58,6 +60,15 @@ pub fn same_shape(p: &Matrix<'_>, q: &Matrix<'_>) -> Result<()> {
     Err(Error::Shape(format!("p has {} rows of {} and q {} of {}", shapes[0].0, shapes[0].1, shapes[1].0, shapes[1].1)))
 }
 
+/// KL of either direction where both rows are probabilities, which needs no preparation.
+fn kl_of_probs(name: &str, p: &Side<'_>, q: &Side<'_>, parallel: bool) -> Option<f64> {
+    match name {
+        "kl" => weight_kl::of_probs(p, q, parallel),
+        "reverse_kl" => weight_kl::of_probs(q, p, parallel),
+        _ => None,
+    }
+}
+
 /// A divergence of every pair of rows.
 pub fn divergence(name: &str, p: &Matrix<'_>, q: &Matrix<'_>, call: &Call) -> Result<Vec<f64>> {
     if !is_known(name) {
@@ -66,6 +77,10 @@ pub fn divergence(name: &str, p: &Matrix<'_>, q: &Matrix<'_>, call: &Call) -> Re
     same_shape(p, q)?;
     map_rows(p.rows(), p.columns(), 1, call, |index, parallel, out| {
         let (p, q) = sides(p, q, index);
+        if let Some(kl) = kl_of_probs(name, &p, &q, parallel) {
+            out[0] = kl;
+            return Ok(());
+        }
         out[0] = named_value(name, &prepare(&p, &q, parallel)?, &p, parallel)?;
         Ok(())
     })

@@ -9,7 +9,8 @@
 //! prepare         checks; normalisers; one domain for both sides
 //! rows            a row, cut into segments and blocks, as lanes
 //! simd            the instruction set, detected once; lane mathematics
-//! moments, sweep  the first pass over logits: normalisers and KL;   linear: totals of weights
+//! moments, sweep  the first pass over logits: normalisers and KL
+//! weight_kl       KL of probabilities in one read;   linear: totals of weights
 //! terms, pair     the second pass: terms of two distributions, seen from the larger side
 //! divergences     the table: one row a divergence
 //! entropy, order  what concerns one row only
@@ -44,6 +45,7 @@ pub mod scalar;
 pub mod simd;
 pub mod sweep;
 pub mod terms;
+pub mod weight_kl;
 
 #[cfg(feature = "python")]
 mod python;
