@@ -83,6 +83,7 @@ fn in_wide_lanes<'a>(x: Row<'a>, y: Row<'a>, parallel: bool) -> Option<Moments<'
     }
 }
 
+#[allow(clippy::large_enum_variant)] // one a row, and nearly always the large one
 enum Attempt<'a> {
     Done(Moments<'a>),
     /// A row has no distribution.

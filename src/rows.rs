@@ -139,6 +139,7 @@ impl<T: Element> Scratch<T> {
 
     /// Room for `len` numbers.
     #[inline(always)]
+    #[allow(clippy::unnecessary_lazy_evaluations)] // clearing a buffer is what must not happen again
     fn get(&mut self, len: usize) -> &mut [T] {
         let zero = T::from_f64(0.0);
         if len <= SHORT {
