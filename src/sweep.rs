@@ -307,8 +307,11 @@ impl<T: InPlace, const EXACT: bool> Kernel for Pass<'_, T, EXACT> {
                     }
                     from += len;
                     continue;
+                } else if path == Path::Near && !below(NEAR_SQUARE).all() && below(WIDE_SQUARE).all() {
+                    path = Path::Wide;
+                    continue;
                 } else if path != Path::Mid {
-                    path = if below(WIDE_SQUARE).all() { Path::Wide } else { Path::Mid };
+                    path = Path::Mid;
                     continue;
                 }
             }
