@@ -41,7 +41,9 @@ def check_plot(path: Path) -> None:
     try:
         import matplotlib  # noqa: F401
     except ModuleNotFoundError:
-        raise UsageError("a chart needs the package matplotlib; install it with: pip install 'kullback[plot]'") from None
+        raise UsageError(
+            "a chart needs the package matplotlib; install it with: pip install 'kullback[plot]'"
+        ) from None
     if not path.absolute().parent.is_dir():
         raise OutputError(f"{path} cannot be written: {path.parent} is not a folder")
 
@@ -64,9 +66,12 @@ def draw(report: Mapping[str, Any], path: Path) -> None:
         _write(axes, kernel, place[kernel["name"]])
     _marks(axes, report["peers"], place)
     axes.axvline(1.0, color=_INK, linewidth=1.2, zorder=3)
-    axes.set_xlim(0, max(1.08, 1.12 * max(kernel["fraction"] for kernel in kernels)))
+    edge = max(1.04, 1.04 * max(kernel["fraction"] for kernel in kernels))
+    axes.set_xlim(0, edge + (0.28 if report["peers"] else 0.04))
+    _nearest(axes, report["peers"], place, edge)
     axes.set_ylim(-0.6, len(kernels) - 0.4)
     axes.set_yticks(range(len(kernels)), [kernel["name"].replace("_", " ") for kernel in kernels])
+    axes.set_xticks([step / 5 for step in range(int(5 * edge) + 1)])
     axes.xaxis.set_major_formatter(lambda share, _: f"{100 * share:.0f} %")
     axes.set_xlabel("share of what this machine allows (100 %: as fast as reading the input once, or its exponentials)")
     _style(axes)
@@ -114,14 +119,27 @@ def _marks(axes: Any, peers: list[Mapping[str, Any]], place: Mapping[str, int]) 
         axes.scatter(
             [peer["fraction"] for peer in mine],
             [place[peer["name"]] - level for peer in mine],
-            s=34,
+            s=44 if marker in "PX" else 34,
             marker=marker,
             color=color,
             edgecolors="white",
-            linewidths=0.8,
+            linewidths=0.7,
             label=f"{library} {mine[0]['version'] or ''}".rstrip(),
             zorder=4,
         )
+
+
+def _nearest(axes: Any, peers: list[Mapping[str, Any]], place: Mapping[str, int], edge: float) -> None:
+    """Write beside each kernel how many times as fast it is as the fastest other library."""
+    fastest: dict[str, Mapping[str, Any]] = {}
+    for peer in filter(lambda peer: peer["timed"], peers):
+        if peer["name"] not in fastest or peer["times_kullback"] < fastest[peer["name"]]["times_kullback"]:
+            fastest[peer["name"]] = peer
+    if fastest:
+        axes.text(edge, len(place) - 0.45, "on as many threads:", va="center", fontsize=8.5, color=_INK, alpha=0.7)
+    for name, peer in fastest.items():
+        text = f"{peer['times_kullback']:.1f}× as fast as {peer['peer']}"
+        axes.text(edge, place[name], text, va="center", fontsize=8.5, color=_INK)
 
 
 def _style(axes: Any) -> None:

@@ -32,9 +32,7 @@ __all__ = ["bench"]
 @click.option("--plot", type=click.Path(path_type=Path), metavar="FILE", help="Draw a chart: .png, .svg or .pdf.")
 @click.option("--quiet", is_flag=True, help="Show no progress.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of tables.")
-def bench(
-    names: str | None, no_peers: bool, plot: Path | None, quiet: bool, as_json: bool, **options: object
-) -> None:
+def bench(names: str | None, no_peers: bool, plot: Path | None, quiet: bool, as_json: bool, **options: object) -> None:
     """Measure the kernels beside this machine's limits.
 
     Random rows p, and q = p + noise. Every value is first held against float64 arithmetic that shares no code with the

@@ -99,5 +99,8 @@ def _check_compare(found: kb.Comparison, data: Data, tolerance: float) -> float:
             # A difference of two probabilities is as accurate as they are, and may be far below both.
             scale = np.exp(found["log_prob_p"])
             column, true = 1 + column / scale, 1 + true / scale
+        elif name.startswith("log_prob"):
+            # What counts is the probability: as accurate as promised if its logarithm is so beside 1.
+            column, true = column - 1, true - 1
         worst = max(worst, check(f"compare()[{name!r}]", column, true, tolerance))
     return worst

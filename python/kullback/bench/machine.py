@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -40,8 +41,7 @@ class Machine:
         from .._core import _native
 
         self.numbers = numbers
-        small: npt.NDArray[np.float32] | npt.NDArray[np.float64]
-        small = np.linspace(-5, 5, _CACHED, dtype=np.float64 if wide else np.float32)
+        small: Any = np.linspace(-5, 5, _CACHED, dtype=np.float64 if wide else np.float32)
         repeats = max(1, exponentials // (_CACHED * threads))
         self._exponentials = _CACHED * repeats * threads  # every thread does all repeats
         # The probe sums in float32 lanes, of a set number of rows of 128 lanes each: it reads whole ones only.

@@ -171,9 +171,11 @@ def _kernels(
 def _peers(data: Data, share: Share, tell: Progress) -> list[dict[str, Any]]:
     """Time the other libraries on the first rows, and kullback beside them."""
     plan, part = data.plan, slice(data.plan.peer_rows)
-    found, contestants = [], {}
+    found: list[dict[str, Any]] = []
+    contestants: dict[str, Callable[[], object]] = {}
     for peer, name, call, error in _offers(data, tell):
-        entry = {"peer": peer.name, "version": version(peer.name), "name": name, "threads": peer.threads}
+        entry: dict[str, Any] = {"peer": peer.name, "version": version(peer.name), "name": name}
+        entry["threads"] = peer.threads
         timed = error <= peers.TOLERANCE
         found.append({**entry, "worst_error": error, "timed": timed})
         if timed:

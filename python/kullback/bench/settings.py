@@ -112,9 +112,10 @@ class Settings:
         rows = self.rows or _fitting(usual, columns, budget, self)
         need = _bytes_needed(rows, columns, self)
         if need > budget:
-            hint = "fewer rows, a smaller vocab_size or more memory would do"
+            needed, given = -(-need >> 20), budget >> 20
             raise UsageError(
-                f"{rows:,} rows of {columns:,} columns need {need >> 20:,} MiB, and memory is {budget >> 20:,} MiB; {hint}"
+                f"{rows:,} rows of {columns:,} columns need {needed:,} MiB, and memory is {given:,} MiB; "
+                "fewer rows, a smaller vocab_size or more memory would do"
             )
         return Plan(
             rows=rows,

@@ -1,4 +1,4 @@
-"""The report of a run as tables for a terminal; `cells` and `peer_cells` decide what is shown, rich only lays it out."""
+"""The report of a run as tables for a terminal; `cells` and `peer_cells` decide what is shown, rich lays it out."""
 
 from __future__ import annotations
 

@@ -75,7 +75,7 @@ class Truth:
 
     def _overlap(self, k: int) -> Array:
         p, q = (order[..., :k] for order in self._orders)
-        return np.asarray((p[..., :, np.newaxis] == q[..., np.newaxis, :]).sum(axis=(-2, -1)) / k)
+        return np.asarray((p[..., :, np.newaxis] == q[..., np.newaxis, :]).sum(axis=(-2, -1)) / p.shape[-1])
 
     @cached_property
     def _orders(self) -> list[Array]:
