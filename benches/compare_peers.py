@@ -220,7 +220,7 @@ def run(arguments: argparse.Namespace, sections: Sequence[str], names: Sequence[
         print(f"\nOther calls, noise {NOISE:g}; times: how many times as long as KL from float32 logits")
         print(show_calls(report["calls"]), flush=True)
     if "shapes" in sections:
-        report["shapes"] = shapes.measure_and_print(threads[-1], quick=arguments.quick, names=names)
+        report["shapes"] = shapes.measure_and_print(threads[-1], quick=arguments.quick, libraries=names)
     report["load_average_after"] = environment.load_average()
     print(f"\nload average after the run: {report['load_average_after']}")
     return report
