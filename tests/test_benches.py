@@ -3,6 +3,7 @@
 import json
 import math
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -148,3 +149,42 @@ def test_the_truth_is_true(noise, rng):
     for kind, rows in (("probs", probs), ("weights", [3 * side for side in probs])):
         if noise > 1e-4:
             assert truth.values(["kl"], *rows, kind=kind)["kl"] == pytest.approx(oracle.value("kl", *exact), rel=1e-9)
+
+
+def test_instruction_counts_are_judged(monkeypatch, tmp_path, capsys):
+    monkeypatch.syspath_prepend(str(BENCHES))
+    import instructions
+
+    record = {"kl": 2.0, "js": 5.0}
+    for found, worse, better, change in (
+        ({"kl": 2.0, "js": 5.4}, False, False, "+8.0 %"),
+        ({"kl": 2.0, "js": 5.6}, True, False, "+12.0 %"),
+        ({"kl": 2.0, "js": 4.0}, False, True, "-20.0 %"),
+        ({"kl": 2.0}, True, False, "missing"),
+    ):
+        rows, *verdict = instructions.judge(found, record)
+        assert verdict == [worse, better]
+        assert rows[0][-1] == change
+
+    # A program that takes 700 instructions to start and 40 for each repeat.
+    monkeypatch.setattr(instructions, "instructions", lambda _program, kernel, repeats: 700 + repeats * len(kernel))
+    assert instructions.cost("program", "k" * 40) == 40
+    monkeypatch.setattr(instructions, "build", str)
+    monkeypatch.setattr(instructions, "measure", lambda _: {"kl": 3.0, "js": 5.0})
+    monkeypatch.setattr(instructions, "BASELINE", tmp_path / "record.json")
+    monkeypatch.setattr(instructions.platform, "machine", lambda: "x86_64")
+    monkeypatch.setattr(instructions.shutil, "which", lambda _: "valgrind")
+    instructions.BASELINE.write_text(json.dumps(record))
+    assert instructions.main([]) == 1
+    assert "+50.0 %" in capsys.readouterr().out
+    assert instructions.main(["--update"]) == 0
+    assert json.loads(instructions.BASELINE.read_text()) == {"kl": 3.0, "js": 5.0}
+
+
+def test_every_kernel_that_is_counted_is_on_record():
+    source = (BENCHES / "instructions.rs").read_text(encoding="utf-8")
+    counted = re.findall(r'^    \("(\w+)", Kind::', source, re.MULTILINE)
+    record = json.loads((BENCHES / "instructions.json").read_text(encoding="utf-8"))
+    assert counted[0] == "exp"
+    assert sorted(kernel.split("-")[0] for kernel in record) == sorted(counted[1:])
+    assert all(ratio > 1 for ratio in record.values())
