@@ -62,12 +62,12 @@ pub enum Floats<'py> {
 #[pyfunction]
 #[pyo3(signature = (array, repeats, threads, /))]
 pub fn exp_sum(py: Python<'_>, array: Floats<'_>, repeats: usize, threads: usize) -> PyResult<f64> {
-    match &array {
+    Ok(match &array {
         Floats::Single(array) => exp_sum_of(py, array.as_slice()?, repeats, threads),
         Floats::Double(array) => exp_sum_of(py, array.as_slice()?, repeats, threads),
-    }
+    })
 }
 
-fn exp_sum_of<T: Lanes>(py: Python<'_>, numbers: &[T], repeats: usize, threads: usize) -> PyResult<f64> {
-    Ok(py.detach(|| crate::probe::exp_sum(numbers, repeats, threads)))
+fn exp_sum_of<T: Lanes>(py: Python<'_>, numbers: &[T], repeats: usize, threads: usize) -> f64 {
+    py.detach(|| crate::probe::exp_sum(numbers, repeats, threads))
 }
