@@ -11,6 +11,7 @@ import click
 from rich.console import Console
 from rich.text import Text
 
+from ..bench.command import bench
 from .engine import score as run_score
 from .inputs import describe_file
 from .options import DEFAULT_MEMORY, ENGINES, RULES
@@ -98,6 +99,9 @@ def inspect(files: tuple[Path, ...], as_json: bool) -> None:
             click.echo(f"{name:<{width}}  {value:,}" if isinstance(value, int) else f"{name:<{width}}  {value}")
         for warning in warnings:
             click.echo(f"kullback: warning: {warning}", err=True)
+
+
+kullback.add_command(bench)
 
 
 def _console() -> Console:
