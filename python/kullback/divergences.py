@@ -3,9 +3,7 @@ r"""The divergences: each function below is the definition that the native kerne
 A definition works on normalised rows (:class:`~kullback._core.reference.Pair`): ``pair.total(g)`` is
 :math:`\sum_i p_i\, g(t_i)` with t = ln q - ln p, the generator g given for t <= 0 and, if it is not symmetric, its
 mirror image :math:`e^s g(-s)` beside it. The decorator makes it the public function, which validates, picks the backend
-and takes the common options.
-
-To add a divergence, add one function here and one row to ``src/divergences.rs``.
+and takes the common options. To add a divergence, add one function here and one row to ``src/divergences.rs``.
 """
 
 import numpy as np
@@ -264,7 +262,7 @@ def neyman_chi2_divergence(pair: Pair) -> Array:
     Examples
     --------
     >>> import kullback as kb
-    >>> float(kb.neyman_chi2_divergence([0.5, 0.5], [0.25, 0.75]))
+    >>> round(float(kb.neyman_chi2_divergence([0.5, 0.5], [0.25, 0.75])), 6)
     0.25
     """
     return 2.0 * alpha_value(pair, -1.0)
@@ -327,7 +325,7 @@ def renyi_divergence(pair: Pair, order: float) -> Array:
 
     References
     ----------
-    T. van Erven and P. Harremoës, "Rényi divergence and Kullback-Leibler divergence", IEEE Trans. Inf. Theory 60 (2014).
+    T. van Erven and P. Harremoës, "Rényi divergence and Kullback-Leibler divergence", IEEE Trans. IT 60 (2014).
 
     Examples
     --------
@@ -350,7 +348,7 @@ def bhattacharyya_distance(pair: Pair) -> Array:
 
     References
     ----------
-    A. Bhattacharyya, "On a measure of divergence between two statistical populations", Bull. Calcutta Math. Soc. 35 (1943).
+    A. Bhattacharyya, "On a measure of divergence between two statistical populations", Bull. Calcutta M. S. 35 (1943).
 
     Examples
     --------
@@ -400,8 +398,7 @@ def fisher_rao_distance(pair: Pair) -> Array:
 
     References
     ----------
-    C. R. Rao, "Information and the accuracy attainable in the estimation of statistical parameters", Bull. Calcutta
-    Math. Soc. 37 (1945).
+    C. R. Rao, "Information and accuracy attainable in the estimation of parameters", Bull. Calcutta M. S. 37 (1945).
 
     Examples
     --------
@@ -418,7 +415,7 @@ def acceptance_rate(pair: Pair) -> Array:
 
     .. math:: \sum_i \min(p_i, q_i)
 
-    It is 1 less the total variation, but keeps its digits where p and q share almost nothing; 0 if they share no column.
+    It is 1 less the total variation, but keeps its digits where p and q share little; 0 if they share no column.
 
     References
     ----------

@@ -94,7 +94,7 @@ def tsallis_entropy(rows: Rows, order: float) -> Array:
     >>> float(kb.tsallis_entropy([0.5, 0.25, 0.25], order=2))
     0.625
     """
-    renyi = renyi_entropy.definition.body(rows, order)
+    renyi: Array = renyi_entropy.definition.body(rows, order)
     if order == math.inf:
         return np.zeros_like(renyi)
     exponent = (1.0 - order) * renyi

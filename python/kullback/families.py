@@ -155,8 +155,8 @@ def js_divergence_many(p: ArrayLike, /, *, weights: npt.ArrayLike | None = None,
 
     .. math:: \sum_m w_m\, \mathrm{KL}(p_m \| \bar p), \quad \bar p = \sum_m w_m\, p_m
 
-    For two distributions it is `js_divergence`. A term is 0 where p_m = 0; it is never infinite. Each term is formed from
-    differences to the largest of the distributions, and so keeps its digits where all of them are close.
+    For two distributions it is `js_divergence`. A term is 0 where p_m = 0; it is never infinite. Each term is formed
+    from differences to the largest of the distributions, and so keeps its digits where all of them are close.
 
     Parameters
     ----------
@@ -187,7 +187,7 @@ def js_divergence_many(p: ArrayLike, /, *, weights: npt.ArrayLike | None = None,
     >>> round(float(kb.js_divergence_many([[1.0, 0.0], [0.0, 1.0], [0.5, 0.5]])), 6)
     0.462098
     >>> round(float(kb.js_divergence_many([[0.5, 0.5], [0.25, 0.75]], weights=[1, 3])), 6)
-    0.025979
+    0.026048
     """
     problem = validation.one_sided(p, **options)
     if problem.p.ndim < 2:

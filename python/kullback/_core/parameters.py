@@ -6,6 +6,7 @@ A :class:`Parameter` knows the protocol of the functions that take it, so that t
 
 import inspect
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Generic, Protocol, TypeVar
 
@@ -129,8 +130,8 @@ class RowOrderFunction(Protocol):
 class Parameter(Generic[Function]):
     """A number that a function needs beside its distributions."""
 
-    protocol: type[Function]
-    """Signature of the functions that take it."""
+    call: Callable[..., Values]
+    """What calling a `Function` looks like."""
     name: str
     doc: str
     """Its lines in the section "Parameters"."""
@@ -141,7 +142,7 @@ class Parameter(Generic[Function]):
     @property
     def signature(self) -> inspect.Signature:
         """Signature of the functions that take it."""
-        whole = inspect.signature(self.protocol.__call__)
+        whole = inspect.signature(self.call)
         return whole.replace(parameters=list(whole.parameters.values())[1:])
 
     @property
@@ -173,8 +174,8 @@ class Parameter(Generic[Function]):
         return f"at least {self.low:g}" if math.isfinite(self.low) else "finite"
 
 
-WEIGHT = Parameter(
-    WeightedFunction,
+WEIGHT: Parameter[WeightedFunction] = Parameter(
+    WeightedFunction.__call__,
     "weight",
     """\
 weight : float, default 0.5
@@ -182,8 +183,8 @@ weight : float, default 0.5
     low=0.0,
     high=1.0,
 )
-SKEW = Parameter(
-    SkewFunction,
+SKEW: Parameter[SkewFunction] = Parameter(
+    SkewFunction.__call__,
     "alpha",
     """\
 alpha : float, default 0.1
@@ -191,8 +192,8 @@ alpha : float, default 0.1
     low=0.0,
     high=1.0,
 )
-ALPHA = Parameter(
-    AlphaFunction,
+ALPHA: Parameter[AlphaFunction] = Parameter(
+    AlphaFunction.__call__,
     "alpha",
     """\
 alpha : float
@@ -201,5 +202,7 @@ alpha : float
 _ORDER = """\
 order : float
     Order, at least 0; may be infinite."""
-ORDER = Parameter(OrderFunction, "order", _ORDER, low=0.0, may_be_infinite=True)
-ROW_ORDER = Parameter(RowOrderFunction, "order", _ORDER, low=0.0, may_be_infinite=True)
+ORDER: Parameter[OrderFunction] = Parameter(OrderFunction.__call__, "order", _ORDER, low=0.0, may_be_infinite=True)
+ROW_ORDER: Parameter[RowOrderFunction] = Parameter(
+    RowOrderFunction.__call__, "order", _ORDER, low=0.0, may_be_infinite=True
+)

@@ -109,9 +109,7 @@ def definitions() -> dict[str, Definition]:
 
 
 @overload
-def pair_definition(
-    name: str, **traits: Unpack[Traits]
-) -> Callable[[Callable[[Pair], Array]], PairFunction]: ...
+def pair_definition(name: str, **traits: Unpack[Traits]) -> Callable[[Callable[[Pair], Array]], PairFunction]: ...
 @overload
 def pair_definition(
     name: str, parameter: Parameter[Function], **traits: Unpack[Traits]
@@ -251,7 +249,7 @@ def _parameter(definition: Definition, given: dict[str, float]) -> float | None:
     parameter = definition.parameter
     for option in given:
         if parameter is None or option != parameter.name:
-            raise TypeError(f"{definition.function_name.lstrip('_')} got an unexpected option {option!r}")
+            raise TypeError(f"{definition.function_name}() got an unexpected keyword argument {option!r}")
     return None if parameter is None else parameter.checked(given.get(parameter.name), definition.function_name)
 
 
