@@ -49,6 +49,9 @@ pub enum Error {
     /// A name that is not in the registry.
     #[error("unknown divergence {0:?}")]
     UnknownName(String),
+    /// A parameter that is missing, out of range, or not one of its name.
+    #[error("parameter: {0}")]
+    Parameter(String),
     /// Arrays whose sizes do not fit together.
     #[error("{0}")]
     Shape(String),

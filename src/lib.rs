@@ -13,7 +13,8 @@
 //! weight_kl       KL of probabilities in one read;   linear: totals of weights
 //! terms, pair     the second pass: terms of two distributions, seen from the larger side
 //! divergences     the table: one row a divergence
-//! entropy, order  what concerns one row only
+//! sided           the second pass for terms that need room:   powers, mixtures, cosine
+//! entropy, renyi_entropy, order             what concerns one row only
 //! ```
 //!
 //! ```
@@ -29,19 +30,24 @@
 
 pub mod batch;
 pub mod compare;
+pub mod cosine;
 pub mod divergences;
 pub mod entropy;
 pub mod error;
 pub mod evaluate;
 pub mod linear;
+pub mod mixtures;
 pub mod moments;
 pub mod order;
 pub mod pair;
 pub mod pool;
+pub mod powers;
 pub mod prepare;
 pub mod probe;
+pub mod renyi_entropy;
 pub mod rows;
 pub mod scalar;
+pub mod sided;
 pub mod simd;
 pub mod sweep;
 pub mod terms;
@@ -53,6 +59,7 @@ mod python;
 pub use batch::Matrix;
 pub use compare::{Column, Values, compare};
 pub use error::{Argument, Error, Result};
-pub use evaluate::{divergence, entropy};
+pub use evaluate::{Metric, divergence, entropy};
 pub use pool::Call;
+pub use renyi_entropy::{renyi_entropy, tsallis_entropy};
 pub use rows::{Kind, Numbers};

@@ -68,6 +68,11 @@ impl<'a> Side<'a> {
         Self { row: self.row.widened(wide), ..self }
     }
 
+    /// The same in float64 lanes, its numbers what they are in float32 ones.
+    pub fn in_wide_lanes(self) -> Self {
+        Self { row: self.row.in_wide_lanes(), ..self }
+    }
+
     /// The row as logits.
     fn logits(&self) -> Row<'a> {
         if self.kind.is_log() { self.row } else { self.row.with(Transform::Log) }

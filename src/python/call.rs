@@ -33,7 +33,7 @@ impl From<Error> for PyErr {
                 RowError::new_err(("normalisation", argument.name(), row, -1i64, value))
             }
             Error::Interrupted => PyKeyboardInterrupt::new_err(()),
-            Error::UnknownName(_) | Error::Shape(_) => PyValueError::new_err(error.to_string()),
+            Error::UnknownName(_) | Error::Parameter(_) | Error::Shape(_) => PyValueError::new_err(error.to_string()),
         }
     }
 }

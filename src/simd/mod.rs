@@ -17,6 +17,7 @@
 mod coefficients;
 pub mod math;
 mod scalar;
+pub mod special;
 
 #[cfg(target_arch = "x86_64")]
 mod avx2;

@@ -48,7 +48,7 @@ def kullback(context: click.Context) -> None:
 @click.argument("reference", type=click.Path(path_type=Path))
 @click.argument("candidates", type=click.Path(path_type=Path), nargs=-1, required=True)
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="Directory for the result.")
-@click.option("--metrics", metavar="NAME,…", help="Columns to compute; all by default.")
+@click.option("--metrics", metavar="NAME,…", help="Columns to compute, as in kl,renyi:order=2; all by default.")
 @click.option("--targets", type=click.Path(path_type=Path), help=".npy file with the token that followed each row.")
 @click.option("--vocab-size", type=int, metavar="N", help="Use only the first N columns of every file.")
 @click.option("--temperature", type=float, default=1.0, metavar="T", help="Divide logits by T.")
