@@ -23,6 +23,7 @@ from kullback.divergences import (
 )
 from kullback.estimators import SampledKL, sampled_kl
 from kullback.gradients import value_and_grad
+from kullback.pairwise import nearest, pairwise
 
 if TYPE_CHECKING:
     from kullback.scoring import score
@@ -43,6 +44,8 @@ __all__ = [
     "js_distance",
     "js_divergence",
     "kl_divergence",
+    "nearest",
+    "pairwise",
     "sampled_kl",
     "score",
     "set_num_threads",
