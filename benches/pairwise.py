@@ -42,7 +42,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--quick", action="store_true", help="tiny sizes: a test of this script, not a measurement")
     parser.add_argument("--rows", type=int, default=512, metavar="N", help="rows of p and of q (512)")
     parser.add_argument("--vocabulary", type=int, default=32_768, metavar="V", help="length of a row (32768)")
-    parser.add_argument("--threads", type=int, default=2, metavar="N", help="threads of every library that has them (2)")
+    parser.add_argument(
+        "--threads", type=int, default=2, metavar="N", help="threads of every library that has them (2)"
+    )
     parser.add_argument("--rounds", type=int, default=3, metavar="N", help="rounds (3)")
     parser.add_argument("--peers", default=",".join(PEERS), metavar="NAME,…", help="libraries to compare with")
     arguments = parser.parse_args(argv)
@@ -171,8 +173,9 @@ def show(report: dict[str, Any]) -> None:
     """Print the report as tables."""
     size = report["size"]
     for entry in report["metrics"]:
-        print(f"\n{entry['metric']} of {size['rows']} by {size['rows']} rows of {size['vocabulary']:,} float32 probabilities")
-        rows = [
+        rows, vocabulary = size["rows"], size["vocabulary"]
+        print(f"\n{entry['metric']} of {rows} by {rows} rows of {vocabulary:,} float32 probabilities")
+        lines = [
             [
                 library["library"],
                 f"{library['seconds']:.3f}",
@@ -182,7 +185,7 @@ def show(report: dict[str, Any]) -> None:
             ]
             for library in entry["libraries"]
         ]
-        print(harness.table(["library", "seconds", "pairs/s", "times", "worst error"], rows))
+        print(harness.table(["library", "seconds", "pairs/s", "times", "worst error"], lines))
     print(f"\nload average after the run: {report['load_average_after']}")
 
 

@@ -59,7 +59,7 @@ pub use batch::Matrix;
 pub use compare::{Column, Values, compare};
 pub use error::{Argument, Error, Result};
 pub use evaluate::{Metric, divergence, entropy};
-pub use pairwise::{nearest::nearest, pairwise};
+pub use pairwise::{nearest, pairwise};
 pub use pool::Call;
 pub use renyi_entropy::{renyi_entropy, tsallis_entropy};
 pub use rows::{Kind, Numbers};

@@ -9,13 +9,13 @@
 //!   two rows by the kernels of [`crate::evaluate`].
 //!
 //! A value depends on its two rows only: on none of the others, nor on tiles or threads. Beside the result, memory is
-//! what rows need to be ready (some 200 bytes each) and at most 2 MB a thread.
+//! what rows need to be ready (some 300 bytes each) and at most 3 MB a thread.
 
-pub mod bilinear;
-pub mod mixture;
-pub mod nearest;
-pub mod product;
-pub mod ready;
+mod bilinear;
+mod mixture;
+mod nearest;
+mod product;
+mod ready;
 
 use std::ops::Range;
 use std::sync::{Mutex, PoisonError};
@@ -31,8 +31,10 @@ use crate::pool::{Call, install, threads};
 use crate::prepare::{Prepared, Side};
 use bilinear::Form;
 use mixture::{Mantissa, fractions, mixtures};
-use product::products;
+use product::{products, rounding};
 use ready::{Field, Ready};
+
+pub use nearest::{Nearest, nearest};
 
 /// Metrics that do not change if their arguments are exchanged, given no parameter.
 const SYMMETRIC: &[&str] = &[
@@ -92,7 +94,7 @@ impl Path {
 
 /// Two tables of rows, ready, and what is wanted of them.
 #[derive(Debug)]
-pub struct Grid<'a> {
+struct Grid<'a> {
     name: String,
     /// The parameter, if there is one, has its default value.
     is_default: bool,
@@ -107,7 +109,7 @@ pub struct Grid<'a> {
 
 impl<'a> Grid<'a> {
     /// Checks every row of p, then every row of q; `None` means the rows of p.
-    pub fn new(
+    fn new(
         name: &str,
         parameter: Option<f64>,
         p: &Matrix<'a>,
@@ -160,7 +162,7 @@ impl<'a> Grid<'a> {
     }
 
     /// Number of rows of p and of q.
-    pub fn shape(&self) -> (usize, usize) {
+    fn shape(&self) -> (usize, usize) {
         (self.p.len(), self.q().len())
     }
 
@@ -174,13 +176,13 @@ impl<'a> Grid<'a> {
     }
 
     /// The rows of p and of q that are no distributions.
-    pub fn undefined(&self) -> [Vec<usize>; 2] {
+    fn undefined(&self) -> [Vec<usize>; 2] {
         let of = |rows: &[Ready<'a>]| (0..rows.len()).filter(|&i| !rows[i].is_defined()).collect();
         [of(&self.p), of(self.q())]
     }
 
     /// Writes the values of some rows of p against some of q, one line a row of p.
-    pub fn fill(&self, rows: Range<usize>, columns: Range<usize>, out: &mut [f64], call: &Call) -> Result<()> {
+    fn fill(&self, rows: Range<usize>, columns: Range<usize>, out: &mut [f64], call: &Call) -> Result<()> {
         let width = columns.len();
         if rows.is_empty() || width == 0 {
             return Ok(());
@@ -259,13 +261,14 @@ impl<'a> Grid<'a> {
             }
             Path::Products(form, exchanged) => {
                 let (a, b) = if exchanged { (q, p) } else { (p, q) };
-                let of = |&(of_a, of_b)| products(a, of_a, b, of_b, call);
+                let of = |&(of_a, of_b)| products(a, of_a, b, of_b, self.wide, call);
                 let found = form.products().iter().map(of).collect::<Result<Vec<_>>>()?;
                 let (width, promise) = (b.len(), self.promise());
+                let rounding = rounding(a.first().map_or(0, Ready::len), self.wide);
                 Box::new(move |i, j| {
                     let (i, j) = if exchanged { (j, i) } else { (i, j) };
                     let product = |n: usize| found.get(n).map_or(0.0, |sums| sums[i * width + j]);
-                    form.value([product(0), product(1)], [a[i].own, b[j].own], promise)
+                    form.value([product(0), product(1)], [a[i].own, b[j].own], rounding, promise)
                 })
             }
         };
@@ -298,11 +301,8 @@ impl<'a> Grid<'a> {
             }
         }
         if let (Some(a), Some(b)) = (p.totals, q.totals) {
-            let (p, q) = if self.metric.is_wide() {
-                (p.side.in_wide_lanes(), q.side.in_wide_lanes())
-            } else {
-                (p.side, q.side)
-            };
+            let (p, q) =
+                if self.metric.is_wide() { (p.side.in_wide_lanes(), q.side.in_wide_lanes()) } else { (p.side, q.side) };
             return self.metric.value(&Prepared::Weights(p.row, q.row, [a, b]), &p, false);
         }
         if !self.wide

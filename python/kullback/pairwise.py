@@ -212,9 +212,7 @@ def _native_pairwise(
 ) -> tuple[Rows, Rows]:
     q = None if problem.is_one else problem.q
     kinds = problem.kind_p, problem.kind_q
-    undefined = module.pairwise(
-        metric, problem.p, q, *kinds, parameter, problem.temperature, problem.threads, out
-    )
+    undefined = module.pairwise(metric, problem.p, q, *kinds, parameter, problem.temperature, problem.threads, out)
     return np.asarray(undefined[0], np.intp), np.asarray(undefined[1], np.intp)
 
 

@@ -1,13 +1,12 @@
 //! Divergences that are functions of products of rows, Σ p·log q or Σ √p·√q, and the test whether enough digits remain.
 
-use crate::evaluate::Metric;
 use crate::divergences::Row;
+use crate::evaluate::Metric;
 
-use super::product::ROUNDING;
 use super::ready::{ABSENT, Field};
 
 /// Sums beyond this hold the logarithm of 0 beside a probability: tame rows have none so low.
-const INFINITE: f64 = ABSENT * 1e-225;
+const INFINITE: f64 = ABSENT * 1e-235;
 
 /// Error of logarithms of normalisers and of roundings that no sum bounds.
 const CONSTANT: f64 = 24.0 * f64::EPSILON;
@@ -74,7 +73,9 @@ impl Form {
     }
 
     /// The value from its products and the rows' own ones, or `None` if it would keep too few digits.
-    pub fn value(self, products: [f64; 2], own: [f64; 2], promise: f64) -> Option<f64> {
+    ///
+    /// `rounding` is the error of a product relative to the sum of its terms' magnitudes, `promise` that of the value.
+    pub fn value(self, products: [f64; 2], own: [f64; 2], rounding: f64, promise: f64) -> Option<f64> {
         let [product, other] = products;
         let (value, size) = match self {
             Form::Kl | Form::CrossEntropy | Form::Jeffreys if product < INFINITE || other < INFINITE => {
@@ -82,10 +83,9 @@ impl Form {
             }
             Form::Kl => (own[0] - product, own[0].abs() + product.abs()),
             Form::CrossEntropy => (-product, product.abs()),
-            Form::Jeffreys => (
-                (own[0] - product) + (own[1] - other),
-                own[0].abs() + product.abs() + own[1].abs() + other.abs(),
-            ),
+            Form::Jeffreys => {
+                ((own[0] - product) + (own[1] - other), own[0].abs() + product.abs() + own[1].abs() + other.abs())
+            }
             Form::SquaredHellinger | Form::Hellinger | Form::FisherRao => (0.5 * (own[0] + own[1]) - product, 2.0),
             // Rows without a common token have roots far above underflow, so their product is exactly zero.
             Form::Bhattacharyya if product == 0.0 => return Some(f64::INFINITY),
@@ -93,7 +93,7 @@ impl Form {
             Form::Bhattacharyya => (-libm::log(product / (own[0] * own[1]).sqrt()), 2.0),
             Form::CauchySchwarz => (-2.0 * libm::log(product / (own[0] * own[1]).sqrt()), 4.0),
         };
-        let keeps = ROUNDING * size + CONSTANT <= SHARE * promise * value;
+        let keeps = rounding * size + CONSTANT <= SHARE * promise * value;
         keeps.then(|| match self {
             Form::SquaredHellinger => value.min(1.0),
             Form::Hellinger => value.min(1.0).sqrt(),

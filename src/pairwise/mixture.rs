@@ -21,7 +21,7 @@ use crate::pool::Call;
 use crate::rows::{BLOCK, InPlace};
 use crate::simd::{Element, Kernel, Simd, Sum, Vector, dispatch, math, total};
 
-use super::ready::{Exactly, Field, Ready};
+use super::ready::{Exactly, Field, Reader, Ready};
 
 /// Most rows of either side in a tile.
 pub const SIDE: usize = 64;
@@ -52,7 +52,7 @@ impl Mantissa for f32 {
         -4.99999885e-1,
         9.999999994e-1,
     ];
-    const LEAST: f64 = 0.1;
+    const LEAST: f64 = 0.15;
     const NORMAL: f64 = f32::MIN_POSITIVE as f64;
 }
 
@@ -107,10 +107,10 @@ impl<T: Mantissa> Kernel for Fractions<'_, '_, T> {
     fn run<S: Simd>(self) -> f64 {
         let mut probs = [T::from_f64(0.0); BLOCK];
         let mut mantissas = [T::from_f64(0.0); BLOCK];
-        let mut sum = Exactly::<S::F64>::new();
+        let (mut sum, mut reader) = (Exactly::<S::F64>::new(), Reader::new());
         for from in (0..self.row.len()).step_by(BLOCK) {
             let len = BLOCK.min(self.row.len() - from);
-            let padded = load::<S, T>(self.row, from, len, &mut probs);
+            let padded = load::<S, T>(self.row, from, len, &mut reader, &mut probs);
             for (p, out) in probs[..padded].chunks_exact(T::LANES).zip(mantissas.chunks_exact_mut(T::LANES)) {
                 let p = T::In::<S>::load(p);
                 let (mantissa, _) = p.split_exponent();
@@ -133,9 +133,9 @@ impl<T: Mantissa> Kernel for Fractions<'_, '_, T> {
 
 /// Probabilities in units of 2^-64, rounded to the lane type; the length filled up to a whole vector.
 #[inline(always)]
-fn load<S: Simd, T: Mantissa>(row: &Ready<'_>, from: usize, len: usize, out: &mut [T]) -> usize {
+fn load<S: Simd, T: Mantissa>(row: &Ready<'_>, from: usize, len: usize, reader: &mut Reader, out: &mut [T]) -> usize {
     let mut wide = [0.0; BLOCK];
-    row.fill::<S>(Field::Prob, from, len, &mut wide[..len.next_multiple_of(f64::LANES)]);
+    row.fill::<S>(Field::Prob, from, len, reader, &mut wide);
     let padded = len.next_multiple_of(T::LANES);
     for (out, &p) in out[..padded].iter_mut().zip(&wide) {
         let p = p * UNIT;
@@ -165,11 +165,11 @@ impl<T: Mantissa> Table<T> {
     }
 
     #[inline(always)]
-    fn load<S: Simd>(&mut self, rows: &[Ready<'_>], from: usize, len: usize) {
+    fn load<S: Simd>(&mut self, rows: &[Ready<'_>], from: usize, len: usize, reader: &mut Reader) {
         let (zero, one) = (T::In::<S>::zero(), T::In::<S>::one());
         let lines = self.probs.chunks_exact_mut(BLOCK).zip(self.exponents.chunks_exact_mut(BLOCK));
         for (row, (probs, exponents)) in rows.iter().zip(lines) {
-            self.padded = load::<S, T>(row, from, len, probs);
+            self.padded = load::<S, T>(row, from, len, reader, probs);
             for (p, k) in probs.chunks_exact(T::LANES).zip(exponents.chunks_exact_mut(T::LANES)) {
                 let p = T::In::<S>::load(p);
                 let (_, exponent) = p.split_exponent();
@@ -193,11 +193,12 @@ impl<T: Mantissa> Kernel for Mixture<'_, '_, T> {
         let width = self.q.len();
         let mut sums = vec![0.0; self.p.len() * width];
         let (mut of_p, mut of_q) = (Table::<T>::new(self.p.len()), Table::<T>::new(width));
+        let mut reader = Reader::new();
         let len = self.p.first().map_or(0, Ready::len);
         for from in (0..len).step_by(BLOCK) {
             let count = BLOCK.min(len - from);
-            of_p.load::<S>(self.p, from, count);
-            of_q.load::<S>(self.q, from, count);
+            of_p.load::<S>(self.p, from, count, &mut reader);
+            of_q.load::<S>(self.q, from, count, &mut reader);
             for (i, sums) in sums.chunks_exact_mut(width).enumerate() {
                 if self.call.stopped() {
                     return Err(Error::Interrupted);

@@ -45,6 +45,35 @@ enum Unit {
     Nothing,
 }
 
+/// Reads numbers of a row as float64; what float32 lanes hold is read in them, and widened.
+pub struct Reader {
+    narrow: Scratch<f32>,
+    wide: Scratch<f64>,
+}
+
+impl Reader {
+    /// With buffers that are written when a row first needs them.
+    #[inline(always)]
+    pub fn new() -> Self {
+        Self { narrow: Scratch::new(), wide: Scratch::new() }
+    }
+
+    /// Writes `len` numbers, then `pad` up to a whole vector.
+    #[inline(always)]
+    fn read<S: Simd>(&mut self, row: &Row<'_>, from: usize, len: usize, pad: f64, out: &mut [f64]) {
+        let padded = len.next_multiple_of(f64::LANES);
+        if row.is_wide() {
+            out[..padded].copy_from_slice(row.block::<S, f64>(from, len, &mut self.wide, pad));
+            return;
+        }
+        let block = row.block::<S, f32>(from, len, &mut self.narrow, pad as f32);
+        for (out, &x) in out[..len].iter_mut().zip(block) {
+            *out = f64::from(x);
+        }
+        out[len..padded].fill(pad);
+    }
+}
+
 /// A row that is ready.
 #[derive(Clone, Copy, Debug)]
 pub struct Ready<'a> {
@@ -56,16 +85,13 @@ pub struct Ready<'a> {
     pub own: f64,
     /// Products and mixtures hold for this row.
     pub tame: bool,
-    /// The same row in float64 lanes.
-    row: Row<'a>,
     unit: Unit,
 }
 
 impl<'a> Ready<'a> {
     /// Checks a row and finds its normaliser.
     pub fn new(side: Side<'a>) -> Result<Self> {
-        let row = side.row.in_wide_lanes();
-        let mut ready = Self { side, totals: None, own: 0.0, tame: false, row, unit: Unit::Nothing };
+        let mut ready = Self { side, totals: None, own: 0.0, tame: false, unit: Unit::Nothing };
         if !side.kind.is_log() {
             let totals = side.totals(false)?;
             ready.totals = Some(totals);
@@ -76,8 +102,8 @@ impl<'a> Ready<'a> {
             }
             return Ok(ready);
         }
-        let Some(top) = peak(&row, false) else { return Ok(ready) };
-        let mass = dispatch(Mass { row, top: top.value });
+        let Some(top) = peak(&side.row, false) else { return Ok(ready) };
+        let mass = dispatch(Mass { row: side.row, top: top.value });
         let log_mass = libm::log(mass);
         side.check_log_probs(top.value + log_mass, false)?;
         ready.unit = Unit::Logs { top: top.value, inverse: 1.0 / mass, log_mass };
@@ -112,32 +138,31 @@ impl<'a> Ready<'a> {
 
     /// Length of the row.
     pub fn len(&self) -> usize {
-        self.row.len()
+        self.side.row.len()
     }
 
     /// Writes `len` numbers of a field, zeros (or [`ABSENT`]) up to a whole vector; a row without a distribution is 0.
     #[inline(always)]
-    pub fn fill<S: Simd>(&self, field: Field, from: usize, len: usize, out: &mut [f64]) {
-        let mut scratch = Scratch::<f64>::new();
+    pub fn fill<S: Simd>(&self, field: Field, from: usize, len: usize, reader: &mut Reader, out: &mut [f64]) {
         let zero = S::F64::zero();
         let absent = S::F64::constant(ABSENT);
-        let lanes = out.chunks_exact_mut(f64::LANES);
+        let out = &mut out[..len.next_multiple_of(f64::LANES)];
         match self.unit {
-            Unit::Nothing => out[..len.next_multiple_of(f64::LANES)].fill(0.0),
+            Unit::Nothing => out.fill(0.0),
             Unit::Linear { scale, inverse, log_total } => {
                 let (scale, inverse, log_total) =
                     (S::F64::constant(scale), S::F64::constant(inverse), S::F64::constant(log_total));
                 let least = S::F64::constant(libm::exp(LOWEST));
-                let block = self.row.block::<S, f64>(from, len, &mut scratch, 0.0);
-                for (x, out) in block.chunks_exact(f64::LANES).zip(lanes) {
-                    let x = S::F64::load(x) * scale;
+                reader.read::<S>(&self.side.row, from, len, 0.0, out);
+                for lanes in out.chunks_exact_mut(f64::LANES) {
+                    let x = S::F64::load(lanes) * scale;
                     let positive = zero.lt(x);
                     let value = match field {
                         Field::Prob => S::F64::select(positive, (x * inverse).max(least), zero),
                         Field::Log => S::F64::select(positive, math::ln(x) - log_total, absent),
                         Field::Root => (x * inverse).sqrt(),
                     };
-                    value.store(out);
+                    value.store(lanes);
                 }
             }
             Unit::Logs { top, inverse, log_mass } => {
@@ -146,9 +171,9 @@ impl<'a> Ready<'a> {
                     (S::F64::constant(top), S::F64::constant(factor), S::F64::constant(log_mass));
                 let (lowest, lowest_root) = (S::F64::constant(LOWEST), S::F64::constant(LOWEST_ROOT));
                 let (none, half) = (S::F64::constant(f64::NEG_INFINITY), S::F64::constant(0.5));
-                let block = self.row.block::<S, f64>(from, len, &mut scratch, f64::NEG_INFINITY);
-                for (x, out) in block.chunks_exact(f64::LANES).zip(lanes) {
-                    let x = S::F64::load(x);
+                reader.read::<S>(&self.side.row, from, len, f64::NEG_INFINITY, out);
+                for lanes in out.chunks_exact_mut(f64::LANES) {
+                    let x = S::F64::load(lanes);
                     let present = none.lt(x);
                     let below = x - top;
                     let value = match field {
@@ -158,7 +183,7 @@ impl<'a> Ready<'a> {
                             S::F64::select(present, math::exp((below * half).max(lowest_root)) * factor, zero)
                         }
                     };
-                    value.store(out);
+                    value.store(lanes);
                 }
             }
         }
@@ -209,14 +234,14 @@ impl Kernel for Mass<'_> {
 
     #[inline(always)]
     fn run<S: Simd>(self) -> f64 {
-        let mut scratch = Scratch::<f64>::new();
+        let (mut reader, mut numbers) = (Reader::new(), [0.0; BLOCK]);
         let mut mass = Exactly::<S::F64>::new();
         let (top, lowest, zero) = (S::F64::constant(self.top), S::F64::constant(-700.0), S::F64::zero());
         for from in (0..self.row.len()).step_by(BLOCK) {
             let len = BLOCK.min(self.row.len() - from);
-            let block = self.row.block::<S, f64>(from, len, &mut scratch, f64::NEG_INFINITY);
+            reader.read::<S>(&self.row, from, len, f64::NEG_INFINITY, &mut numbers);
             let mut sum = zero;
-            for x in block.chunks_exact(f64::LANES) {
+            for x in numbers[..len.next_multiple_of(f64::LANES)].chunks_exact(f64::LANES) {
                 let below = S::F64::load(x) - top;
                 sum = sum + S::F64::select(lowest.lt(below), math::exp(below.max(lowest)), zero);
             }
@@ -237,8 +262,8 @@ impl Kernel for Survey<'_, '_> {
 
     #[inline(always)]
     fn run<S: Simd>(self) -> (f64, f64) {
-        let (row, zero) = (self.ready.row, S::F64::zero());
-        let mut scratch = Scratch::<f64>::new();
+        let (row, zero) = (self.ready.side.row, S::F64::zero());
+        let mut reader = Reader::new();
         let (mut a, mut b) = ([0.0; BLOCK], [0.0; BLOCK]);
         let mut own = Exactly::<S::F64>::new();
         // As the largest of negated numbers: `max` is what lanes have.
@@ -251,15 +276,16 @@ impl Kernel for Survey<'_, '_> {
         let (shift, scale, none) = (S::F64::constant(shift), S::F64::constant(scale), S::F64::constant(pad));
         for from in (0..row.len()).step_by(BLOCK) {
             let len = BLOCK.min(row.len() - from);
-            for x in row.block::<S, f64>(from, len, &mut scratch, pad).chunks_exact(f64::LANES) {
+            let padded = len.next_multiple_of(f64::LANES);
+            reader.read::<S>(&row, from, len, pad, &mut a);
+            for x in a[..padded].chunks_exact(f64::LANES) {
                 let x = S::F64::load(x);
                 let negated = zero - (x - shift) * scale;
                 most = S::F64::select(none.lt(x), negated.max(most), most);
             }
             if let Some((first, second)) = self.fields {
-                let padded = len.next_multiple_of(f64::LANES);
-                self.ready.fill::<S>(first, from, len, &mut a[..padded]);
-                self.ready.fill::<S>(second, from, len, &mut b[..padded]);
+                self.ready.fill::<S>(first, from, len, &mut reader, &mut a);
+                self.ready.fill::<S>(second, from, len, &mut reader, &mut b);
                 let mut sum = zero;
                 for (a, b) in a[..padded].chunks_exact(f64::LANES).zip(b[..padded].chunks_exact(f64::LANES)) {
                     sum = S::F64::load(a).mul_add(S::F64::load(b), sum);

@@ -11,6 +11,9 @@ use crate::error::Argument;
 /// Rows that are no distributions, of p and of q.
 type Undefined = (Vec<usize>, Vec<usize>);
 
+/// Indices and values, flat, and the rows that are no distributions.
+type Found<'py> = (Bound<'py, PyArray1<i64>>, Bound<'py, PyArray1<f64>>, Undefined);
+
 #[pyfunction]
 #[pyo3(signature = (name, p, q, kind_p, kind_q, parameter, temperature, threads, out, /))]
 pub fn pairwise<'py>(
@@ -48,7 +51,7 @@ pub fn nearest<'py>(
     temperature: f64,
     threads: usize,
     k: usize,
-) -> PyResult<(Bound<'py, PyArray1<i64>>, Bound<'py, PyArray1<f64>>, Undefined)> {
+) -> PyResult<Found<'py>> {
     let left = matrix(p, kind_p, temperature, Argument::P)?;
     let right = matrix(q, kind_q, temperature, Argument::Q)?;
     let numbers = p.len().saturating_mul(right.rows());
