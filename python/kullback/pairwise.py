@@ -6,7 +6,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from kullback._core import arrays, backend, reference, registry, validation
+from kullback._core import backend, metrics, reference, registry, validation
+from kullback._core.metrics import Metric
 from kullback._core.types import Array, ArrayLike, Kind, NanPolicy
 from kullback._core.validation import Crossed, Problem, RowError, as_index
 
@@ -49,7 +50,7 @@ def pairwise(
         Rows of the candidate, shape (M, V); the default is `p` again, and a symmetric metric is then computed once a
         pair.
     metric : str, default "js"
-        One of :func:`divergence_names`.
+        One of :func:`divergence_names`, or with a parameter ``"renyi:order=2"``.
     input : {"probs", "weights", "log_probs", "logits"} or a pair of them, default "probs"
         What the numbers are, as for :func:`kl_divergence`.
     out : ndarray of float64, optional
@@ -91,7 +92,7 @@ def pairwise(
         nan_policy=nan_policy,
         threads=threads,
     )
-    parameter = _parameter("pairwise", metric, options)
+    chosen = _chosen("pairwise", metric, options)
     shape = len(problem.p), len(_rows_of_q(problem))
     target = np.empty(shape) if out is None else _checked(out, shape)
     apart = target.flags.c_contiguous and target.flags.aligned and target.dtype.isnative
@@ -99,8 +100,8 @@ def pairwise(
     values = target if apart else np.empty(shape)
     undefined = backend.run(
         problem,
-        partial(_native_pairwise, metric, parameter, problem, values),
-        partial(_reference_pairwise, metric, options, problem, values),
+        partial(_native_pairwise, chosen, problem, values),
+        partial(_reference_pairwise, chosen, problem, values),
     )
     problem.check_rows(*undefined)
     if values is not target:
@@ -135,7 +136,7 @@ def nearest(
     q : array_like
         Rows to be found, shape (M, V).
     metric : str
-        One of :func:`divergence_names`.
+        As for :func:`pairwise`.
     k : int
         How many, at most M.
     input, temperature, vocab_size, nan_policy, threads, **options
@@ -170,25 +171,28 @@ def nearest(
         nan_policy=nan_policy,
         threads=threads,
     )
-    parameter = _parameter("nearest", metric, options)
+    chosen = _chosen("nearest", metric, options)
     k = as_index(k, "k", 1, len(_rows_of_q(problem)), " (the number of rows of q)")
     indices, values, undefined = backend.run(
         problem,
-        partial(_native_nearest, metric, parameter, problem, k),
-        partial(_reference_nearest, metric, options, problem, k),
+        partial(_native_nearest, chosen, problem, k),
+        partial(_reference_nearest, chosen, problem, k),
     )
     problem.check_rows(*undefined)
     return indices, values
 
 
-def _parameter(function: str, metric: str, options: dict[str, float]) -> float | None:
-    """Check a metric's name and parameter, in the words of its own function."""
-    if "axis" in options:
-        raise TypeError(f"{function}() got an unexpected keyword argument 'axis': its rows lie on the last axis")
+def _chosen(function: str, metric: str, options: dict[str, float]) -> Metric:
+    """Read a metric whose parameter is an option, part of the name, or its default."""
+    if not options:
+        return metrics.parse(metric, "metric")
     if metric not in registry.divergence_names():
         raise validation.unknown_name("metric", metric, registry.divergence_names())
-    registry.divergence(metric, [1.0], [1.0], **options)  # type: ignore[arg-type]
-    return next((float(value) for value in options.values()), None)
+    parameter = registry.definitions()[metric].parameter
+    for name in options:
+        if parameter is None or name != parameter.name:
+            raise TypeError(f"{function}() with metric={metric!r} got an unexpected keyword argument {name!r}")
+    return Metric(metric, None if parameter is None else parameter.checked(options[parameter.name], metric))
 
 
 def _rows_of_q(problem: Problem) -> npt.NDArray[Any]:
@@ -207,37 +211,33 @@ def _checked(out: Any, shape: tuple[int, int]) -> Array:
     return out
 
 
-def _native_pairwise(
-    metric: str, parameter: float | None, problem: Crossed, out: Array, module: Any
-) -> tuple[Rows, Rows]:
+def _native_pairwise(metric: Metric, problem: Crossed, out: Array, module: Any) -> tuple[Rows, Rows]:
     q = None if problem.is_one else problem.q
     kinds = problem.kind_p, problem.kind_q
-    undefined = module.pairwise(metric, problem.p, q, *kinds, parameter, problem.temperature, problem.threads, out)
+    undefined = module.pairwise(
+        metric.name, problem.p, q, *kinds, metric.parameter, problem.temperature, problem.threads, out
+    )
     return np.asarray(undefined[0], np.intp), np.asarray(undefined[1], np.intp)
 
 
-def _native_nearest(
-    metric: str, parameter: float | None, problem: Crossed, k: int, module: Any
-) -> tuple[Indices, Array, tuple[Rows, Rows]]:
+def _native_nearest(metric: Metric, problem: Crossed, k: int, module: Any) -> tuple[Indices, Array, tuple[Rows, Rows]]:
     kinds = problem.kind_p, problem.kind_q
     indices, values, undefined = module.nearest(
-        metric, problem.p, problem.q, *kinds, parameter, problem.temperature, problem.threads, k
+        metric.name, problem.p, problem.q, *kinds, metric.parameter, problem.temperature, problem.threads, k
     )
     rows = np.asarray(undefined[0], np.intp), np.asarray(undefined[1], np.intp)
     return indices.reshape(-1, k), values.reshape(-1, k), rows
 
 
-def _reference_pairwise(metric: str, options: dict[str, float], problem: Crossed, out: Array) -> tuple[Rows, Rows]:
+def _reference_pairwise(metric: Metric, problem: Crossed, out: Array) -> tuple[Rows, Rows]:
     """Fill the matrix line by line."""
     undefined = _undefined(problem, "p"), _undefined(problem, "q")
     for i, line in enumerate(out):
-        line[...] = _line(metric, options, problem, i, slice(None))
+        line[...] = _line(metric, problem, i, slice(None))
     return undefined
 
 
-def _reference_nearest(
-    metric: str, options: dict[str, float], problem: Crossed, k: int
-) -> tuple[Indices, Array, tuple[Rows, Rows]]:
+def _reference_nearest(metric: Metric, problem: Crossed, k: int) -> tuple[Indices, Array, tuple[Rows, Rows]]:
     """Keep the k smallest of each line, block by block of q."""
     undefined = _undefined(problem, "p"), _undefined(problem, "q")
     n, m = len(problem.p), len(_rows_of_q(problem))
@@ -245,7 +245,7 @@ def _reference_nearest(
     for i in range(n):
         best = np.empty(0, np.int64), np.empty(0)
         for start in range(0, m, _BLOCK):
-            line = _line(metric, options, problem, i, slice(start, start + _BLOCK))
+            line = _line(metric, problem, i, slice(start, start + _BLOCK))
             found = np.concatenate([best[0], np.arange(start, start + len(line))]), np.concatenate([best[1], line])
             order = np.argsort(found[1], kind="stable")[:k]
             best = found[0][order], found[1][order]
@@ -254,17 +254,12 @@ def _reference_nearest(
     return indices, values, undefined
 
 
-def _line(metric: str, options: dict[str, float], problem: Crossed, row: int, columns: slice) -> Array:
-    """Compute one row of p against some of q, by the function of that name."""
-    values = registry.divergence(
-        metric,
-        arrays.as_given(problem.p[row]),
-        arrays.as_given(_rows_of_q(problem)[columns]),
-        input=(problem.kind_p, problem.kind_q),
-        temperature=problem.temperature,
-        **options,  # type: ignore[arg-type]
-    )
-    return np.asarray(values, np.float64)
+def _line(metric: Metric, problem: Crossed, row: int, columns: slice) -> Array:
+    """Compute one row of p against some of q."""
+    rows = _rows_of_q(problem)[columns]
+    line = np.broadcast_to(problem.p[row], rows.shape)
+    kinds = problem.kind_p, problem.kind_q
+    return reference.evaluate(metric.body, Problem(line, rows, *kinds, problem.temperature, False, problem.threads))
 
 
 def _undefined(problem: Crossed, argument: str) -> Rows:

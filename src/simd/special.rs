@@ -10,7 +10,8 @@
 
 use super::{Element, Vector, math};
 
-/// e^x for any x but NaN: 0 where the result would not be a normal number, +∞ where it would be too large.
+/// e^x for any x but NaN: 0 where the result would not be a normal number, +∞ where it would be too large (within a part
+/// in 10¹² of the largest number).
 #[inline(always)]
 pub fn exp_any<V: Vector>(x: V) -> V {
     let (low, high) = (math::lowest::<V>(0.0), V::constant((2.0 - V::Elem::MIN_EXPONENT) * std::f64::consts::LN_2));

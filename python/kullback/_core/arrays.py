@@ -46,11 +46,6 @@ def as_float32(array: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
     return array.astype(np.float32, copy=False)
 
 
-def as_given(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    """Make an array of :func:`as_array` one that it reads as the same again: its uint16 are bits of bfloat16."""
-    return array.view(_BFLOAT16_BITS) if array.dtype == np.uint16 else array
-
-
 def _read(value: Any, argument: str) -> npt.NDArray[Any]:
     """Read any array-like as a plain ndarray of whatever dtype it has."""
     if isinstance(value, np.ma.MaskedArray):
