@@ -9,7 +9,7 @@
 //!   two rows by the kernels of [`crate::evaluate`].
 //!
 //! A value depends on its two rows only: on none of the others, nor on tiles or threads. Beside the result, memory is
-//! what rows need to be ready (some 300 bytes each) and at most 3 MB a thread.
+//! what rows need to be ready (some 300 bytes each) and at most 4 MB a thread.
 
 mod bilinear;
 mod mixture;
@@ -81,10 +81,11 @@ impl Path {
     }
 
     /// Most rows of p and of q in a tile.
-    fn tile(self) -> (usize, usize) {
+    fn tile(self, wide: bool) -> (usize, usize) {
+        let tall = if wide { product::TALL_EXACT } else { product::TALL };
         match self {
-            Path::Products(_, false) => (product::TALL, product::WIDE),
-            Path::Products(_, true) => (product::WIDE, product::TALL),
+            Path::Products(_, false) => (tall, product::WIDE),
+            Path::Products(_, true) => (product::WIDE, tall),
             Path::Mixtures(_) => (mixture::SIDE, mixture::SIDE),
             // A few rows stay in the cache while others meet them.
             Path::Pairs => (4, 8),
@@ -218,28 +219,27 @@ impl<'a> Grid<'a> {
         results.into_iter().collect()
     }
 
-    /// Cuts rows and columns into tiles: large, but at least four a thread if that costs little.
+    /// Cuts rows and columns into tiles: as large as the path likes them, and a multiple of the threads if few.
     fn tiles(&self, rows: &Range<usize>, columns: &Range<usize>, threads: usize) -> Vec<(Range<usize>, Range<usize>)> {
-        let (mut tall, mut wide) = self.path.tile();
-        if self.path != Path::Pairs {
-            let enough = |tall: usize, wide: usize| {
-                rows.len().div_ceil(tall) * columns.len().div_ceil(wide) >= 2 * threads || threads == 1
-            };
-            while !enough(tall, wide) && (tall > 48 || wide > 32) {
-                // Halve what is cut into larger pieces.
-                let (height, width) = (tall.min(rows.len()), wide.min(columns.len()));
-                if width >= height && wide > 32 || tall <= 48 { wide /= 2 } else { tall /= 2 }
+        /// Rows in a piece that is not worth cutting further.
+        const SMALL: usize = 32;
+        let (tall, wide) = self.path.tile(self.wide);
+        let (mut down, mut across) = (rows.len().div_ceil(tall), columns.len().div_ceil(wide));
+        while down * across < 4 * threads && (down * across) % threads != 0 {
+            let (height, width) = (rows.len() / down, columns.len() / across);
+            match height.max(width) {
+                ..=SMALL => break,
+                most if most == width => across += 1,
+                _ => down += 1,
             }
         }
-        let cut = |range: &Range<usize>, most: usize, unit: usize| -> Vec<Range<usize>> {
-            let pieces = range.len().div_ceil(most).max(1);
-            let step = range.len().div_ceil(pieces).next_multiple_of(unit).min(range.len().max(1));
+        let unit = if self.path == Path::Pairs { 1 } else { 8 };
+        let cut = |range: &Range<usize>, pieces: usize| -> Vec<Range<usize>> {
+            let step = range.len().div_ceil(pieces).next_multiple_of(unit);
             range.clone().step_by(step).map(|from| from..(from + step).min(range.end)).collect()
         };
-        let unit = if self.path == Path::Pairs { 1 } else { 8 };
-        let lines = cut(rows, tall, unit);
-        let across = cut(columns, wide, unit);
-        lines.iter().flat_map(|tall| across.iter().map(|wide| (tall.clone(), wide.clone()))).collect()
+        let across = cut(columns, across);
+        cut(rows, down).iter().flat_map(|tall| across.iter().map(|wide| (tall.clone(), wide.clone()))).collect()
     }
 
     /// The values of a tile; where `mirrored`, those below the diagonal are left out.

@@ -324,6 +324,7 @@ impl<'a> Row<'a> {
     }
 
     /// Asks for the memory of the numbers `from .. from + len`, which will be read soon, if they lie side by side.
+    #[allow(clippy::cast_ptr_alignment)] // addresses, never read
     #[inline(always)]
     pub fn prefetch<S: Simd>(&self, from: usize, len: usize) {
         /// Bytes of a cache line.

@@ -6,7 +6,8 @@
 //! twice the digits if `EXACT`. So its bits are the same whatever the blocking, the instruction set, the number of
 //! threads, and the rows beside it. The error is at most [`rounding`] times Σ |a·b|, for terms spread over the columns.
 //!
-//! Memory: two panels and two float64 numbers a product, at most 1.5 MB for a tile of [`TALL`] by [`WIDE`].
+//! Memory: two panels and one float64 number a product, two if `EXACT`: at most 1.5 MB for a tile of [`TALL`] (or
+//! [`TALL_EXACT`]) by [`WIDE`], which a second-level cache holds.
 //!
 //! Tried and dropped (512 by 512 by 8,192 on two busy cores with AVX-512, one and two threads, in 10⁹ multiply-adds a
 //! second): `gemm` 0.18 with 22 and 35, `matrixmultiply` 0.3 with 28 and 52, this kernel with OURS. `matrixmultiply`
@@ -30,7 +31,10 @@ const ROWS: usize = 6;
 const AHEAD: usize = 4;
 
 /// Most rows of the first group in a tile.
-pub const TALL: usize = 288;
+pub const TALL: usize = 512;
+
+/// The same where the sums have twice the digits.
+pub const TALL_EXACT: usize = 288;
 
 /// Most rows of the second group in a tile.
 pub const WIDE: usize = 192;
