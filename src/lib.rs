@@ -5,7 +5,7 @@
 //! ```text
 //! python          borrow arrays, release the interpreter, map the error          (feature `python`)
 //! batch, pool     rows of an array; rows onto threads
-//! evaluate        one divergence of every pair of rows;   compare: many at once
+//! evaluate        one divergence of every pair of rows;   compare: many at once;   pairwise: every row with every other
 //! prepare         checks; normalisers; one domain for both sides
 //! rows            a row, cut into segments and blocks, as lanes
 //! simd            the instruction set, detected once; lane mathematics
@@ -40,6 +40,7 @@ pub mod mixtures;
 pub mod moments;
 pub mod order;
 pub mod pair;
+pub mod pairwise;
 pub mod pool;
 pub mod powers;
 pub mod prepare;
@@ -60,6 +61,7 @@ pub use batch::Matrix;
 pub use compare::{Column, Values, compare};
 pub use error::{Argument, Error, Result};
 pub use evaluate::{Metric, divergence, entropy};
+pub use pairwise::{nearest, pairwise};
 pub use pool::Call;
 pub use renyi_entropy::{renyi_entropy, tsallis_entropy};
 pub use rows::{Kind, Numbers};

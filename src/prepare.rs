@@ -45,7 +45,7 @@ impl<'a> Side<'a> {
     }
 
     /// Fails if log-probabilities are not normalised; `lse` is that of the row as it is read.
-    fn check_log_probs(&self, lse: impl Fn() -> f64, parallel: bool) -> Result<()> {
+    pub fn check_log_probs(&self, lse: impl Fn() -> f64, parallel: bool) -> Result<()> {
         if self.kind != Kind::LogProbs {
             return Ok(());
         }

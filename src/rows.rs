@@ -394,6 +394,27 @@ impl<'a> Row<'a> {
         out
     }
 
+    /// Asks for the memory of the numbers `from .. from + len`, which will be read soon, if they lie side by side.
+    #[allow(clippy::cast_ptr_alignment)] // addresses, never read
+    #[inline(always)]
+    pub fn prefetch<S: Simd>(&self, from: usize, len: usize) {
+        /// Bytes of a cache line.
+        const LINE: usize = 64;
+        if self.stride != 1 {
+            return;
+        }
+        let start = self.start + from;
+        let (at, size) = match self.numbers {
+            Numbers::F64(n) => (n.as_ptr().wrapping_add(start).cast::<f32>(), 8),
+            Numbers::F32(n) => (n.as_ptr().wrapping_add(start), 4),
+            Numbers::F16(n) => (n.as_ptr().wrapping_add(start).cast::<f32>(), 2),
+            Numbers::BF16(n) => (n.as_ptr().wrapping_add(start).cast::<f32>(), 2),
+        };
+        for offset in (0..len * size).step_by(LINE) {
+            S::F32::prefetch(at.wrapping_byte_add(offset));
+        }
+    }
+
     /// Like [`Row::block`], but with the number at index `skip` replaced by `pad`.
     #[inline(always)]
     pub fn block_without<'b, S: Simd, T: InPlace>(

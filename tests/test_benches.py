@@ -99,6 +99,20 @@ def test_shapes(tmp_path):
     assert "2,000 histograms of 64 bins" in printed
 
 
+@needs_release
+def test_pairwise(tmp_path):
+    printed, report = run(tmp_path, "pairwise.py", "--peers", "numkong,scipy,numpy")
+    check_environment(printed, report["environment"])
+    assert report["size"]["quick"]
+    assert [entry["metric"] for entry in report["metrics"]] == ["kl", "js_distance"]
+    for entry in report["metrics"]:
+        ours, *others = entry["libraries"]
+        assert ours["library"] == "kullback"
+        assert ours["worst_error"] < 1e-6
+        assert ours["times_kullback"] == 1.0
+        assert all(other["pairs_per_s"] > 0 and other["times_kullback"] > 0 for other in others)
+
+
 def test_compare_peers_refuses_an_unknown_peer():
     command = [sys.executable, str(BENCHES / "compare_peers.py"), "--quick", "--peers", "scipi"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=100, check=False)

@@ -37,6 +37,7 @@ from kullback.divergences import (
 )
 from kullback.estimators import SampledKL, sampled_kl
 from kullback.gradients import value_and_grad
+from kullback.pairwise import nearest, pairwise
 
 if TYPE_CHECKING:
     from kullback.scoring import score
@@ -65,7 +66,9 @@ __all__ = [
     "js_divergence",
     "js_divergence_many",
     "kl_divergence",
+    "nearest",
     "neyman_chi2_divergence",
+    "pairwise",
     "renyi_divergence",
     "renyi_entropy",
     "sampled_kl",

@@ -14,7 +14,9 @@ __all__ = [
     "divergence",
     "exp_sum",
     "isa",
+    "nearest",
     "num_threads",
+    "pairwise",
     "read_rate",
     "registry",
     "set_isa",
@@ -48,6 +50,30 @@ def compare(
     threads: int,
     /,
 ) -> dict[str, npt.NDArray[Any]]: ...
+def pairwise(
+    name: str,
+    p: npt.NDArray[Any],
+    q: npt.NDArray[Any] | None,
+    kind_p: str,
+    kind_q: str,
+    parameter: float | None,
+    temperature: float,
+    threads: int,
+    out: npt.NDArray[np.float64],
+    /,
+) -> tuple[list[int], list[int]]: ...
+def nearest(
+    name: str,
+    p: npt.NDArray[Any],
+    q: npt.NDArray[Any],
+    kind_p: str,
+    kind_q: str,
+    parameter: float | None,
+    temperature: float,
+    threads: int,
+    k: int,
+    /,
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float64], tuple[list[int], list[int]]]: ...
 def registry() -> list[str]: ...
 def num_threads() -> int: ...
 def set_num_threads(n: int, /) -> None: ...
