@@ -225,13 +225,13 @@ def _require_pyarrow() -> None:
 def _summary_file(inputs: Inputs, options: Options, summaries: Mapping[str, Summary]) -> dict[str, Any]:
     return {
         "schema_version": SCHEMA_VERSION,
-        "reference": str(inputs.reference.path),
+        "reference": inputs.reference.name,
         "rows": inputs.n_rows,
         "vocab_size": inputs.vocab_size,
         "kld_rule": options.kld_rule,
         "warnings": inputs.warnings,
         "candidates": {
-            name: {"path": str(inputs.candidates[name].path), **json_safe(summary.to_dict())}
+            name: {"path": inputs.candidates[name].name, **json_safe(summary.to_dict())}
             for name, summary in summaries.items()
         },
     }

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .errors import InputError, UsageError
+from .fingerprints import fingerprint
 from .options import Options
 from .sources import LlamaSource, Source, open_source, read_token_ids
 
@@ -100,23 +101,23 @@ class Inputs:
         for source in self.sources[1:]:
             if source.announced_rows != self.reference.announced_rows:
                 raise InputError(
-                    f"{source.path} has {source.announced_rows} rows but the reference {self.reference.path} has "
+                    f"{source.name} has {source.announced_rows} rows but the reference {self.reference.name} has "
                     f"{self.reference.announced_rows}; expected one row for each of the reference's"
                 )
         for source in self.sources:
             if source.n_rows > n_rows and source.n_rows == source.announced_rows:
-                self.warnings.append(f"{source.path}: only its first {n_rows} of {source.n_rows} rows are scored")
+                self.warnings.append(f"{source.name}: only its first {n_rows} of {source.n_rows} rows are scored")
         return n_rows
 
     def _common_vocabulary(self) -> int:
         wanted = self._options.vocab_size
         for source in self.sources:
             if wanted is not None and wanted > source.vocab_size:
-                raise InputError(f"vocab_size is {wanted} but {source.path} has only {source.vocab_size} columns")
+                raise InputError(f"vocab_size is {wanted} but {source.name} has only {source.vocab_size} columns")
             if wanted is None and source.vocab_size != self.reference.vocab_size:
                 smaller = min(source.vocab_size, self.reference.vocab_size)
                 raise InputError(
-                    f"{source.path} has {source.vocab_size} columns but the reference {self.reference.path} has "
+                    f"{source.name} has {source.vocab_size} columns but the reference {self.reference.name} has "
                     f"{self.reference.vocab_size}; if the larger vocabulary is padded, compare the first {smaller} "
                     f"with vocab_size (--vocab-size {smaller})"
                 )
@@ -132,18 +133,18 @@ class Inputs:
             for name in ("n_ctx", "chunk_stride", "rows_per_chunk"):
                 mine, theirs = getattr(source.layout, name), getattr(self.reference.layout, name)
                 if mine != theirs:
-                    raise InputError(f"{source.path} has {name} {mine} but the reference has {theirs}")
+                    raise InputError(f"{source.name} has {name} {mine} but the reference has {theirs}")
             if not np.array_equal(source.tokens, self.reference.tokens):
-                raise InputError(f"{source.path} holds other tokens than the reference {self.reference.path}")
+                raise InputError(f"{source.name} holds other tokens than the reference {self.reference.name}")
 
     def _check_rule(self) -> None:
         if self._options.kld_rule != "llama.cpp":
             return
         if not isinstance(self.reference, LlamaSource):
-            raise InputError(f"kld_rule llama.cpp needs a llama.cpp reference file; {self.reference.path} is not one")
+            raise InputError(f"kld_rule llama.cpp needs a llama.cpp reference file; {self.reference.name} is not one")
         for source in self.candidates.values():
             if source.kind != "logits":
-                raise InputError(f"kld_rule llama.cpp needs logits; {source.path} holds {source.kind}")
+                raise InputError(f"kld_rule llama.cpp needs logits; {source.name} holds {source.kind}")
 
     def _read_targets(self, path: Path) -> NDArray[np.int64]:
         targets = read_token_ids(path)
@@ -160,7 +161,7 @@ class Inputs:
             if bad.any():
                 row = int(np.argmax(bad))
                 raise InputError(
-                    f"{self._target_path or self.reference.path}: the target token of row {start + row} is "
+                    f"{self._target_path or self.reference.name}: the target token of row {start + row} is "
                     f"{targets[row]}, outside the vocabulary of {self.vocab_size}"
                 )
 
@@ -181,11 +182,17 @@ class Inputs:
             return np.arange(start, stop, dtype=np.int64) // self._options.group_size
         return self.reference.groups(start, stop)
 
-    def paths(self) -> dict[str, Path]:
-        """Return every input file by its role."""
-        paths = {"reference": self.reference.path}
-        paths |= {f"candidate {name}": source.path for name, source in self.candidates.items()}
-        return paths if self._target_path is None else {**paths, "targets": self._target_path}
+    def names(self) -> dict[str, str]:
+        """Return what every input is called, by its role."""
+        names = {"reference": self.reference.name}
+        names |= {f"candidate {name}": source.name for name, source in self.candidates.items()}
+        return names if self._target_path is None else {**names, "targets": str(self._target_path)}
+
+    def fingerprints(self) -> dict[str, dict[str, Any]]:
+        """Return size and digest of every input, by its role."""
+        facts = {"reference": self.reference.fingerprint()}
+        facts |= {f"candidate {name}": source.fingerprint() for name, source in self.candidates.items()}
+        return facts if self._target_path is None else {**facts, "targets": fingerprint(self._target_path)}
 
     def __enter__(self) -> Inputs:
         return self

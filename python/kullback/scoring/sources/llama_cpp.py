@@ -8,12 +8,12 @@ handed on as logits, which normalises them again; the tool's own rule, which doe
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ..fingerprints import fingerprint
 from .base import RowBuffers
 from .llama_layout import parse_layout
 from .mapping import MappedFile
@@ -40,10 +40,11 @@ class LlamaSource:
     format = "llama.cpp"
     kind = "logits"
     dtype: np.dtype[Any] = np.dtype(np.float32)
+    held_bytes = 0
 
     def __init__(self, file: MappedFile) -> None:
         self._file = file
-        self.path: Path = file.path
+        self.name = str(file.path)
         self.layout = layout = parse_layout(file.bytes(0, 64), file.size, file.path)
         self.vocab_size = layout.vocab_size
         self.row_bytes = layout.row_bytes
@@ -55,11 +56,11 @@ class LlamaSource:
         self.warnings: tuple[str, ...] = ()
         if self.n_rows < self.announced_rows:
             self.warnings = (
-                f"{self.path} is truncated: {self.n_rows} whole rows ({self.n_rows // layout.rows_per_chunk} whole "
+                f"{self.name} is truncated: {self.n_rows} whole rows ({self.n_rows // layout.rows_per_chunk} whole "
                 f"chunks) of the {layout.n_rows} rows ({layout.n_chunks} chunks) that its header announces are scored",
             )
         elif file.size > layout.file_bytes:
-            self.warnings = (f"{self.path} has {file.size - layout.file_bytes} bytes after its last row, ignored",)
+            self.warnings = (f"{self.name} has {file.size - layout.file_bytes} bytes after its last row, ignored",)
 
     @property
     def tokens(self) -> NDArray[np.int32]:
@@ -127,6 +128,10 @@ class LlamaSource:
             "vocab_size": self.vocab_size,
             "row_bytes": self.row_bytes,
         }
+
+    def fingerprint(self) -> dict[str, Any]:
+        """Return size and digest of the file."""
+        return fingerprint(self._file.path)
 
     def close(self) -> None:
         """Unmap the file."""
