@@ -25,12 +25,13 @@ from kullback.estimators import SampledKL, sampled_kl
 from kullback.gradients import value_and_grad
 
 if TYPE_CHECKING:
-    from kullback.scoring import score
+    from kullback.scoring import LogitsWriter, pack, score
 
 __version__ = version()
 
 __all__ = [
     "Comparison",
+    "LogitsWriter",
     "SampledKL",
     "compare",
     "cross_entropy",
@@ -43,6 +44,7 @@ __all__ = [
     "js_distance",
     "js_divergence",
     "kl_divergence",
+    "pack",
     "sampled_kl",
     "score",
     "set_num_threads",
@@ -52,13 +54,15 @@ __all__ = [
     "value_and_grad",
 ]
 
+_LAZY = {"LogitsWriter", "pack", "score"}
+
 
 def __getattr__(name: str) -> Any:
     """Import scoring when it is first used: reading files needs more than divergences do."""
-    if name == "score":
-        from kullback.scoring import score
+    if name in _LAZY:
+        from kullback import scoring
 
-        return score
+        return getattr(scoring, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 

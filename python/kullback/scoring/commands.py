@@ -13,7 +13,7 @@ from rich.text import Text
 
 from .engine import score as run_score
 from .inputs import describe_file
-from .options import DEFAULT_MEMORY, ENGINES, RULES
+from .options import DEFAULT_MEMORY, ENGINES, RULES, parse_raw
 from .progress import show_progress
 from .sources import KINDS
 from .summary import json_safe
@@ -22,6 +22,10 @@ from .table import rich_table
 __all__ = ["kullback"]
 
 _JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
+
+_DTYPE = click.option("--dtype", metavar="TYPE", help="Type of files of bare numbers, such as float16 or bfloat16.")
+_SHAPE = click.option("--shape", metavar="N,…", help="Their shape, (…, rows, vocabulary); the first may be -1.")
+_OFFSET = click.option("--offset", type=int, default=0, metavar="BYTES", help="Bytes before their first number.")
 
 
 def _version(context: click.Context, _parameter: click.Parameter, wanted: bool) -> None:
@@ -44,15 +48,18 @@ def kullback(context: click.Context) -> None:
 
 
 @kullback.command()
-@click.argument("reference", type=click.Path(path_type=Path))
-@click.argument("candidates", type=click.Path(path_type=Path), nargs=-1, required=True)
+@click.argument("reference", type=click.Path())
+@click.argument("candidates", type=click.Path(), nargs=-1, required=True)
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="Directory for the result.")
 @click.option("--metrics", metavar="NAME,…", help="Columns to compute; all by default.")
 @click.option("--targets", type=click.Path(path_type=Path), help=".npy file with the token that followed each row.")
 @click.option("--vocab-size", type=int, metavar="N", help="Use only the first N columns of every file.")
 @click.option("--temperature", type=float, default=1.0, metavar="T", help="Divide logits by T.")
 @click.option("--group-size", type=int, metavar="N", help="Rows per group, for the errors over groups.")
-@click.option("--input", "kind", type=click.Choice(KINDS), default="logits", help="What .npy files hold.")
+@click.option("--input", "kind", type=click.Choice(KINDS), default="logits", help="What the files hold.")
+@_DTYPE
+@_SHAPE
+@_OFFSET
 @click.option("--kld-rule", type=click.Choice(RULES), default="exact", help="llama.cpp: as its tool prints.")
 @click.option("--engine", default="local", help=f"Where to run ({', '.join(ENGINES)}).")
 @click.option("--threads", type=int, metavar="N", help="Threads; all processors by default.")
@@ -61,7 +68,7 @@ def kullback(context: click.Context) -> None:
 @click.option("--quiet", is_flag=True, help="Show no progress.")
 @_JSON
 def score(
-    reference: Path, candidates: tuple[Path, ...], out: Path, kind: str, quiet: bool, as_json: bool, **options: Any
+    reference: str, candidates: tuple[str, ...], out: Path, kind: str, quiet: bool, as_json: bool, **options: Any
 ) -> None:
     """Compare CANDIDATES with REFERENCE, row by row.
 
@@ -83,11 +90,15 @@ def score(
 
 
 @kullback.command()
-@click.argument("files", type=click.Path(path_type=Path), nargs=-1, required=True)
+@click.argument("files", type=click.Path(), nargs=-1, required=True)
+@_DTYPE
+@_SHAPE
+@_OFFSET
 @_JSON
-def inspect(files: tuple[Path, ...], as_json: bool) -> None:
+def inspect(files: tuple[str, ...], dtype: str | None, shape: str | None, offset: int, as_json: bool) -> None:
     """Tell format, sizes and state of FILES without reading their rows."""
-    facts = [describe_file(file) for file in files]
+    raw = parse_raw(dtype, shape, offset)
+    facts = [describe_file(file, raw) for file in files]
     if as_json:
         _print_json(facts[0] if len(facts) == 1 else facts)
         return

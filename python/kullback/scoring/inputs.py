@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from contextlib import ExitStack, closing
+from os import PathLike
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -15,19 +16,25 @@ from numpy.typing import NDArray
 from .errors import InputError, UsageError
 from .fingerprints import fingerprint
 from .options import Options
-from .sources import LlamaSource, Source, open_source, read_token_ids
+from .sources import LlamaSource, Location, RawLayout, Source, open_source, read_token_ids
 
 __all__ = ["Inputs", "candidate_names", "describe_file"]
 
+StrPath = str | PathLike[str]
+
 _RESERVED = {"summary.json", "manifest.json"}
 
+# Above any real file; what announces more is damaged, or would keep a run busy with planning it.
+_MOST_ROWS = 1 << 32
+_MOST_BYTES = 1 << 48
 
-def candidate_names(paths: Sequence[Path]) -> list[str]:
+
+def candidate_names(places: Sequence[StrPath]) -> list[str]:
     """Return one folder name per candidate: its file stem made safe, numbered where two would be alike."""
     names: list[str] = []
     taken = set(_RESERVED)
-    for path in paths:
-        stem = re.sub(r"[^A-Za-z0-9._-]+", "_", path.stem).strip(".")[:100] or "candidate"
+    for place in places:
+        stem = re.sub(r"[^A-Za-z0-9._-]+", "_", Location.parse(place).stem()).strip(".")[:100] or "candidate"
         name, number = stem, 1
         while name.lower() in taken:  # some file systems do not tell upper from lower case
             number += 1
@@ -42,10 +49,10 @@ class Inputs:
 
     Parameters
     ----------
-    reference : Path
-        File of the reference distributions.
-    candidates : sequence of Path
-        Files to compare with it.
+    reference : path
+        Where the reference distributions are, as `open_source` takes it.
+    candidates : sequence of path
+        What to compare with it.
     targets : Path, optional
         ``.npy`` file with the token that followed each row; llama.cpp references know it themselves.
     options : Options
@@ -69,7 +76,7 @@ class Inputs:
         If a file is bad or does not fit the others.
     """
 
-    def __init__(self, reference: Path, candidates: Sequence[Path], targets: Path | None, options: Options) -> None:
+    def __init__(self, reference: StrPath, candidates: Sequence[StrPath], targets: Path | None, options: Options) -> None:
         if not candidates:
             raise UsageError("at least one candidate is needed")
         self._options = options
@@ -91,9 +98,15 @@ class Inputs:
             self._stack.close()
             raise
 
-    def _open(self, path: Path) -> Source:
-        source = open_source(path, self._options.kind)
+    def _open(self, place: StrPath) -> Source:
+        source = open_source(place, self._options.kind, self._options.raw)
         self._stack.callback(source.close)
+        n_bytes = source.announced_rows * source.vocab_size * source.dtype.itemsize
+        if source.announced_rows > _MOST_ROWS or n_bytes > _MOST_BYTES:
+            raise InputError(
+                f"{source.name} announces {source.announced_rows} rows of {source.vocab_size} columns, more than can be "
+                "scored in one run"
+            )
         return source
 
     def _common_rows(self) -> int:
@@ -203,7 +216,7 @@ class Inputs:
         self._stack.close()
 
 
-def describe_file(path: Path) -> dict[str, Any]:
+def describe_file(place: StrPath, raw: RawLayout | None = None) -> dict[str, Any]:
     """Return what ``kullback inspect`` prints about a file: its path, facts and warnings.
 
     Raises
@@ -211,5 +224,5 @@ def describe_file(path: Path) -> dict[str, Any]:
     InputError
         If the file is bad.
     """
-    with closing(open_source(path, kind="weights")) as source:  # the kind that takes every type of number
-        return {"path": str(path), **source.describe(), "warnings": list(source.warnings)}
+    with closing(open_source(place, "weights", raw)) as source:  # the kind that takes every type of number
+        return {"path": str(place), **source.describe(), "warnings": list(source.warnings)}

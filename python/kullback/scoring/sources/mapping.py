@@ -69,6 +69,12 @@ class MappedFile:
         """Return `count` numbers of the mapping, not copied; only for a range known to lie in the file."""
         return np.frombuffer(self._map, dtype, count, offset)
 
+    def arrow_buffer(self) -> Any:
+        """Return the whole mapping as a buffer of pyarrow, not copied; to be dropped before `close`."""
+        import pyarrow as pa
+
+        return pa.py_buffer(self._map)
+
     def will_need(self, start: int, stop: int) -> None:
         """Ask the kernel to start reading a range from disk; returns at once."""
         self._advise("MADV_WILLNEED", start, stop)
