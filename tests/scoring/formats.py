@@ -58,6 +58,10 @@ def write(name, folder, rows):
         zarr.create_array(path, data=rows, chunks=(8, 32), config={"write_empty_chunks": True})
     elif name == "zarr-sharded":
         zarr.create_array(path, data=rows, chunks=(4, rows.shape[1]), shards=(16, rows.shape[1]))
+    elif name == "llama.cpp":
+        from conftest import encode_file
+
+        path.write_bytes(encode_file(rows, np.arange(2 * len(rows) + 1) % rows.shape[1], 2 * len(rows) + 1))
     else:
         with kb.LogitsWriter(path, rows.shape[1], measure=False) as writer:
             writer.write(rows)
