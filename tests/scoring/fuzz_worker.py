@@ -97,10 +97,10 @@ def run(name, folder, n_files, seed):
             outcomes["scored"] += 1
         except (InputError, OutputError) as error:
             outcomes["refused"] += 1
-            assert "\n" not in str(error), str(error)
-            assert 20 < len(str(error)) < 1500, str(error)
+            assert "\n" not in str(error)
+            assert 20 < len(str(error)) < 1500
         except Exception as error:
-            raise AssertionError(f"file {number}: {type(error).__name__}: {error}") from error
+            raise AssertionError(f"{name} {number}: {type(error).__name__}: {str(error)[:500]}") from None
         for file, content in saved.items():
             file.write_bytes(content)
     outcomes["memory"] = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024

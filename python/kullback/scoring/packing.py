@@ -4,8 +4,9 @@
 range divided by 65534, so nothing is lifted to a floor, and codes are counted from the top, so that the most probable
 token is exact and those near it lose nothing to rounding in float32. Rounding moves a log-probability by up to half a
 step; decoded rows are normalised again, which leaves a KL of about step²/24 at most: 1e-8 nats for a row that spans 32
-nats. A token more than 128 nats below the best one (p < 1e-55: it was masked with a large number) becomes an exact
-zero, as it would take the precision from all others.
+nats. A token more than 128 nats below the best one (p < 1e-55: it was masked with a large number) would take the
+precision from all others; it is lifted to the lowest of them, or to 48 nats below the best one if that is lower, where
+a hundred thousand such tokens have a mass of 1e-16.
 """
 
 from __future__ import annotations
@@ -19,7 +20,8 @@ __all__ = ["LARGEST_CODE", "decode_rows", "encode_rows"]
 
 LARGEST_CODE = 65535
 _STEPS = LARGEST_CODE - 1
-_WIDEST = -128.0
+_MASKED = -128.0
+_MASK = -48.0
 
 
 def _log_values(row: NDArray[Any], kind: str) -> NDArray[np.float64]:
@@ -57,8 +59,11 @@ def encode_rows(rows: NDArray[Any], kind: str) -> tuple[NDArray[np.uint16], NDAr
             continue
         values -= largest
         maximum = np.float32(-np.log(np.exp(values).sum()))
-        finite = values >= _WIDEST
+        finite = values > -np.inf
         lowest = values.min() if finite.all() else values[finite].min()
+        if lowest < _MASKED:
+            lowest = min(values[values >= _MASKED].min(), _MASK)
+            np.maximum(values, lowest, out=values)
         # Rounded up, so that the lowest value has a code.
         step = np.nextafter(np.float32(-lowest / _STEPS), np.float32(np.inf)) if lowest < 0 else np.float32(0)
         if step > 0:

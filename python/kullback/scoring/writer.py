@@ -28,6 +28,9 @@ StrPath = str | os.PathLike[str]
 
 _DECODING = "log p = maximum + step * (code - 65535), scales holding (maximum, step); code 0 is -inf; then normalise"
 
+# A chunk that is not there has not been written; zarr would leave out those of zeros.
+_CONFIG: Any = {"write_empty_chunks": True}
+
 # Codes that are lost when the process is killed, at most, unless `flush` is called.
 _CHUNK_BYTES = 16 << 20
 _CHUNK_ROWS = 4096
@@ -126,6 +129,7 @@ class LogitsWriter:
         self.n_undefined = 0
         self._key_names: tuple[str, ...] | None = None
         self._closed = False
+        self._arrays: dict[str, Any] = {}
         self._create(append)
 
     # Files ------------------------------------------------------------------------------------------------------------
@@ -148,14 +152,14 @@ class LogitsWriter:
     def _array(self, name: str, shape: tuple[int, ...], chunks: tuple[int, ...], dtype: str, fill_value: Any) -> None:
         from zarr.codecs import Crc32cCodec, ZstdCodec
 
-        self._group.create_array(
+        self._arrays[name] = self._group.create_array(
             name,
             shape=shape,
             chunks=chunks,
             dtype=dtype,
             fill_value=fill_value,
             compressors=[ZstdCodec(level=1), Crc32cCodec()],
-            config={"write_empty_chunks": True},  # a chunk that is there has been written
+            config=_CONFIG,
         )
 
     def _continue(self, zarr: Any) -> None:
@@ -177,30 +181,32 @@ class LogitsWriter:
             if self._group["codes"].chunks[0] != self._rows_per_chunk:
                 raise OutputError(f"{self.path} was written by another version; expected one to append to")
             self._facts = {key: facts.get(key) for key in self._facts}
+            for name in self._group.array_keys():
+                self._arrays.setdefault(name, zarr.open_array(self._group.store, path=name, mode="r+", config=_CONFIG))
             n_rows = self._rows_on_disk()
             if n_rows:
                 self._key_names = tuple(key for key in ("targets", "groups") if facts.get(key))
-            for _, array in self._group.arrays():
+            for array in self._arrays.values():
                 array.resize((min(n_rows, array.shape[0]), *array.shape[1:]))
             self._forget_scales(n_rows)
             self._set_attributes()
             for start in range(0, n_rows, self._rows_per_chunk):
                 stop = min(start + self._rows_per_chunk, n_rows)
                 self._chunk_start, self._filled = start, stop - start
-                self._codes[: stop - start] = self._group["codes"][start:stop]
-                self._scales[: stop - start] = self._group["scales"][start:stop]
+                self._codes[: stop - start] = self._arrays["codes"][start:stop]
+                self._scales[: stop - start] = self._arrays["scales"][start:stop]
                 self._hash(0, stop - start)
                 self.n_undefined += int(np.isinf(self._scales[: stop - start, 0]).sum())
             for key in self._key_names or ():
                 self._keys[key] = np.empty(self._rows_per_chunk, np.int64)
-                self._keys[key][: self._filled] = self._group[key][self._chunk_start : n_rows]
+                self._keys[key][: self._filled] = self._arrays[key][self._chunk_start : n_rows]
             self._flushed = self._filled
             if self._filled == self._rows_per_chunk:
                 self._next_chunk()
 
     def _forget_scales(self, n_rows: int) -> None:
         """Wipe what the last chunk of `scales` may hold beyond the rows that are whole."""
-        scales = self._group["scales"]
+        scales = self._arrays["scales"]
         scales.resize((-(-n_rows // _KEY_CHUNK_ROWS) * _KEY_CHUNK_ROWS, 2))
         scales[n_rows:] = np.nan
         scales.resize((n_rows, 2))
@@ -346,7 +352,7 @@ class LogitsWriter:
         with clear_errors(self.path):
             # `scales` goes last: a row is there when its maximum is, which is not a number before.
             for name, values in {**columns, "scales": self._scales[new]}.items():
-                array = self._group[name]
+                array = self._arrays[name]
                 array.resize((stop, *array.shape[1:]))
                 array[start if name == "codes" else start + self._flushed : stop] = values
         self._hash(self._flushed, self._filled)

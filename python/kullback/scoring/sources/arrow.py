@@ -11,7 +11,7 @@ from typing import Any, NoReturn
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import InputError
+from ..errors import InputError, reason_of
 from .numbers import NumberType, number_type
 
 __all__ = ["as_rows", "choose_column", "list_values", "list_width", "refuse", "row_type"]
@@ -19,8 +19,7 @@ __all__ = ["as_rows", "choose_column", "list_values", "list_width", "refuse", "r
 
 def refuse(name: object, error: Exception) -> NoReturn:
     """Raise an InputError of one line for what pyarrow says about a broken file."""
-    reason = " ".join(str(error).split())[:300] or type(error).__name__
-    raise InputError(f"{name} cannot be decoded: {reason}") from None
+    raise InputError(f"{name} cannot be decoded: {reason_of(error)}") from None
 
 
 def _storage(column: Any) -> Any:

@@ -92,11 +92,7 @@ def _scan(file: MappedFile, buffer: Any, is_file: bool, kind: str, member: str |
                 compressed = not 0 <= offset <= buffer.size - n_rows * width * numbers.stored.itemsize
                 offsets.append(offset)
             lengths.append(n_rows)
-    except pa.ArrowInvalid:
-        if not lengths:
-            raise
-        truncated = True
-    except OSError:
+    except (pa.ArrowInvalid, OSError):
         if not lengths:
             raise
         truncated = True
@@ -132,7 +128,7 @@ def open_arrow(file: MappedFile, kind: str, member: str | None = None) -> ArrowS
         contents = _scan(file, buffer, is_file, kind, member, name)
         if contents.offsets is None:
             return CompressedArrowSource(file, kind, name, contents, buffer, is_file)
-    except (pa.ArrowException, OSError, OverflowError, NotImplementedError, KeyError) as error:
+    except (pa.ArrowException, OSError, OverflowError, NotImplementedError, KeyError, UnicodeDecodeError) as error:
         refuse(name, error)
     return ArrowSource(file, kind, name, contents)
 
@@ -203,7 +199,7 @@ class CompressedArrowSource(StreamedRows):
                     values = list_values(column, self.vocab_size, start, self.name)
                     yield start, as_rows(values, self.vocab_size)
                 start += n_rows
-        except (pa.ArrowException, OSError, MemoryError) as error:
+        except (pa.ArrowException, OSError, MemoryError, UnicodeDecodeError) as error:
             refuse(self.name, error)
 
     def describe(self) -> dict[str, Any]:

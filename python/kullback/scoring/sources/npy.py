@@ -16,7 +16,7 @@ import numpy as np
 from numpy.lib import format as npy_format
 from numpy.typing import NDArray
 
-from ..errors import InputError
+from ..errors import InputError, reason_of
 from .mapped_rows import MappedRows
 from .mapping import MappedFile
 from .numbers import NumberType, number_type
@@ -77,8 +77,7 @@ def parse_header(head: bytes, name: object) -> NpyHeader:
     except InputError:
         raise
     except Exception as error:  # whatever a hostile literal makes NumPy's parser raise
-        reason = " ".join(str(error).split())[:200]
-        raise InputError(f"{name} has a broken .npy header: {reason}") from None
+        raise InputError(f"{name} has a broken .npy header: {reason_of(error)}") from None
     if any(size < 0 for size in shape):
         raise InputError(f"{name} has a broken .npy header: negative size in shape {shape}")
     if math.prod(shape) * dtype.itemsize > np.iinfo(np.int64).max:

@@ -17,7 +17,7 @@ from typing import IO, Any, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import InputError
+from ..errors import InputError, reason_of
 from ..fingerprints import fingerprint
 from .mapping import MappedFile
 from .npy import HEADER_LIMIT, MAGIC, NpySource, parse_header
@@ -65,7 +65,7 @@ def open_npz(file: MappedFile, kind: str, member: str | None) -> NpySource | Def
     except InputError:
         raise
     except (zipfile.BadZipFile, zlib.error, EOFError, ValueError, NotImplementedError, RuntimeError, OSError) as error:
-        raise InputError(f"{path} is not a whole .npz archive: {' '.join(str(error).split())}") from None
+        raise InputError(f"{path} is not a whole .npz archive: {reason_of(error)}") from None
 
 
 def _choose(archive: zipfile.ZipFile, path: object, member: str | None) -> zipfile.ZipInfo:
@@ -152,7 +152,7 @@ class DeflatedNpySource(StreamedRows):
                 _skip(cast("IO[bytes]", member), self._offset + row * self.row_bytes)
                 yield from in_pieces(member.read, row, self.n_rows, self.vocab_size, self.numbers.stored)
         except (zipfile.BadZipFile, zlib.error, EOFError, ValueError, OSError) as error:
-            reason = " ".join(str(error).split()) or "its compressed data ends too early"
+            reason = "its compressed data ends too early" if isinstance(error, EOFError) else reason_of(error)
             raise InputError(f"{self.name} cannot be decoded: {reason}") from None
 
     def groups(self, start: int, stop: int) -> NDArray[np.int64] | None:

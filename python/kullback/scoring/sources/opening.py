@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from ..errors import InputError
+from ..errors import InputError, reason_of
 from .base import Source
 from .joined import JoinedSource
 from .llama_cpp import LlamaSource
@@ -149,6 +149,5 @@ def _indexed_files(location: Location) -> list[Path] | None:
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         if isinstance(error, InputError):
             raise
-        reason = " ".join(str(error).split())[:200]
-        raise InputError(f"{path} is not an index of safetensors shards: {reason}") from None
+        raise InputError(f"{path} is not an index of safetensors shards: {reason_of(error)}") from None
     return [path.parent / name for name in sorted(shards, key=natural)]

@@ -67,7 +67,7 @@ class ParquetSource(StreamedRows):
             refuse(name, error)
         try:
             self._open(kind, member, name)
-        except (pa.ArrowException, OSError, OverflowError) as error:
+        except (pa.ArrowException, OSError, OverflowError, UnicodeDecodeError) as error:
             self._file.close()
             refuse(name, error)
         except BaseException:
@@ -116,7 +116,7 @@ class ParquetSource(StreamedRows):
                         column: Any = batch.column(0)
                         yield start, as_rows(list_values(column, self.vocab_size, start, self.name), self.vocab_size)
                     start += batch.num_rows
-        except (pa.ArrowException, OSError, MemoryError) as error:
+        except (pa.ArrowException, OSError, MemoryError, UnicodeDecodeError) as error:
             refuse(self.name, error)
 
     def describe(self) -> dict[str, Any]:

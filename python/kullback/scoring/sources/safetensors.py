@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Any
 
-from ..errors import InputError
+from ..errors import InputError, reason_of
 from .mapped_rows import MappedRows
 from .mapping import MappedFile
 from .numbers import number_type_by_name
@@ -75,8 +75,7 @@ def _parse(file: MappedFile) -> dict[str, _Tensor]:
         header.pop("__metadata__", None)
         tensors = {name: _parse_tensor(name, entry) for name, entry in header.items()}
     except (ValueError, KeyError, TypeError, RecursionError) as error:
-        reason = " ".join(str(error).split())[:200]
-        raise InputError(f"{path} has a broken safetensors header: {reason or type(error).__name__}") from None
+        raise InputError(f"{path} has a broken safetensors header: {reason_of(error)}") from None
     end = 0
     for tensor in sorted(tensors.values(), key=lambda tensor: (tensor.start, tensor.stop)):
         if tensor.start != end:

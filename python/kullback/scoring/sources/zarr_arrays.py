@@ -18,7 +18,7 @@ from typing import Any, NoReturn, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import InputError
+from ..errors import InputError, reason_of
 from ..fingerprints import fingerprint_folder
 from .base import Source
 from .location import Location
@@ -34,8 +34,7 @@ _MOST_CHUNKS = 1 << 14
 
 
 def _refuse(name: object, error: BaseException) -> NoReturn:
-    reason = " ".join(str(error).split())[:300] or type(error).__name__
-    raise InputError(f"{name} cannot be read: {reason}") from None
+    raise InputError(f"{name} cannot be read: {reason_of(error)}") from None
 
 
 def _exists(store: Any, key: str) -> bool:
@@ -67,8 +66,7 @@ def _check_metadata(content: bytes | None, name: str) -> dict[str, Any]:
             chunk_compressor(metadata["codecs"])
         return cast("dict[str, Any]", metadata)
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        reason = " ".join(str(error).split())[:300]
-        raise InputError(f"{name} has broken Zarr metadata: {reason or type(error).__name__}") from None
+        raise InputError(f"{name} has broken Zarr metadata: {reason_of(error)}") from None
 
 
 def _open_store(location: Location) -> Any:
@@ -280,7 +278,7 @@ class ZarrRows:
             raise
         except Exception as error:  # codecs raise what they like for damaged chunks
             raise InputError(
-                f"{self.name} cannot be decoded at row {self.band_start(band)}: {' '.join(str(error).split())[:300]}"
+                f"{self.name} cannot be decoded at row {self.band_start(band)}: {reason_of(error)}"
             ) from None
 
     def stream(self, row: int) -> Iterator[Piece]:
