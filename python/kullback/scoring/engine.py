@@ -80,6 +80,8 @@ class _Run:
         done: dict[str, list[Columns]] = {}  # of the part in hand, by candidate and block
         for block, (p, *candidates) in self._read_ahead():
             targets = self._inputs.targets(block.start, block.stop)
+            for source in self._sources(block):
+                source.check_whole()
             for name, q in zip(block.names, candidates, strict=True):
                 source = self._inputs.candidates[name]
                 done.setdefault(name, []).append(self._comparer.compare(source, p, q, targets, block.start))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -27,6 +28,8 @@ __all__ = ["LogitsWriter"]
 StrPath = str | os.PathLike[str]
 
 _DECODING = "log p = maximum + step * (code - 65535), scales holding (maximum, step); code 0 is -inf; then normalise"
+
+_LEFTOVER = re.compile(r".+\.[0-9a-f]{32}\.partial")
 
 # A chunk that is not there has not been written; zarr would leave out those of zeros.
 _CONFIG: Any = {"write_empty_chunks": True}
@@ -136,7 +139,10 @@ class LogitsWriter:
 
     def _create(self, append: bool) -> None:
         zarr = _import_zarr()
-        exists = self.path.exists() and (not self.path.is_dir() or any(self.path.iterdir()))
+        exists = self.path.exists()
+        if exists and self.path.is_dir():
+            self._remove_leftovers()
+            exists = any(self.path.iterdir())
         if exists and not append:
             raise OutputError(f"{self.path} exists; append=True goes on after its rows, another path begins anew")
         if exists and (self.path / "zarr.json").is_file():
@@ -148,6 +154,13 @@ class LogitsWriter:
             self._group = zarr.create_group(zarr.storage.LocalStore(self.path), attributes=self._attributes())
             self._array("codes", (0, self.vocab_size), (self._rows_per_chunk, self.vocab_size), "uint16", 0)
             self._array("scales", (0, 2), (_KEY_CHUNK_ROWS, 2), "float32", float("nan"))
+
+    def _remove_leftovers(self) -> None:
+        """Remove what a writer that was killed had not yet given its name."""
+        for pattern in ("", "*/", "*/c/", "*/c/*/"):
+            for file in self.path.glob(f"{pattern}*.partial"):
+                if _LEFTOVER.fullmatch(file.name):
+                    file.unlink(missing_ok=True)
 
     def _array(self, name: str, shape: tuple[int, ...], chunks: tuple[int, ...], dtype: str, fill_value: Any) -> None:
         from zarr.codecs import Crc32cCodec, ZstdCodec

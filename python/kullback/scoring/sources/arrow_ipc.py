@@ -43,11 +43,12 @@ class _Contents:
     truncated: bool
 
 
-def _messages(buffer: Any, is_file: bool) -> Iterator[Any]:
+def _messages(stream: Any, is_file: bool) -> Iterator[Any]:
     """Yield the messages of a stream until its end or the first broken one, which raises."""
     import pyarrow as pa
 
-    reader = pa.ipc.MessageReader.open_stream(pa.BufferReader(buffer.slice(8) if is_file else buffer))
+    stream.seek(8 if is_file else 0)
+    reader = pa.ipc.MessageReader.open_stream(stream)
     while True:
         try:
             yield reader.read_next_message()
@@ -58,7 +59,7 @@ def _messages(buffer: Any, is_file: bool) -> Iterator[Any]:
 def _scan(file: MappedFile, buffer: Any, is_file: bool, kind: str, member: str | None, name: str) -> _Contents:
     import pyarrow as pa
 
-    messages = _messages(buffer, is_file)
+    messages = _messages(pa.BufferReader(buffer), is_file)
     first = next(messages, None)
     if first is None or first.type != "schema":
         raise InputError(f"{name} does not begin with an Arrow schema")
@@ -127,7 +128,7 @@ def open_arrow(file: MappedFile, kind: str, member: str | None = None) -> ArrowS
         buffer = file.arrow_buffer()
         contents = _scan(file, buffer, is_file, kind, member, name)
         if contents.offsets is None:
-            return CompressedArrowSource(file, kind, name, contents, buffer, is_file)
+            return CompressedArrowSource(file, kind, name, contents, is_file)
     except (pa.ArrowException, OSError, OverflowError, NotImplementedError, KeyError, UnicodeDecodeError) as error:
         refuse(name, error)
     return ArrowSource(file, kind, name, contents)
@@ -172,16 +173,13 @@ class CompressedArrowSource(StreamedRows):
 
     format = "arrow"
 
-    def __init__(
-        self, file: MappedFile, kind: str, name: str, contents: _Contents, buffer: Any, is_file: bool
-    ) -> None:
+    def __init__(self, file: MappedFile, kind: str, name: str, contents: _Contents, is_file: bool) -> None:
         n_rows, width = sum(contents.lengths), contents.vocab_size
         largest = max(contents.lengths) * width * contents.numbers.stored.itemsize
         super().__init__(name, kind, contents.numbers, n_rows, width, 2 * largest)
         self.warnings = _truncation(contents, name)
         self._file = file
         self._contents = contents
-        self._buffer = buffer
         self._is_file = is_file
         self._stretches = Stretches(contents.lengths)
 
@@ -190,15 +188,17 @@ class CompressedArrowSource(StreamedRows):
 
         start = 0
         try:
-            for message in _messages(self._buffer, self._is_file):
-                if message.type != "record batch":
-                    continue
-                n_rows = pa.ipc.read_record_batch(message, pa.schema([])).num_rows
-                if n_rows and start + n_rows > row:
-                    column = pa.ipc.read_record_batch(message, self._contents.schema).column(self._contents.index)
-                    values = list_values(column, self.vocab_size, start, self.name)
-                    yield start, as_rows(values, self.vocab_size)
-                start += n_rows
+            # Read, not mapped: a file that is cut meanwhile is an error and not a crash.
+            with pa.OSFile(str(self._file.path)) as file:
+                for message in _messages(file, self._is_file):
+                    if message.type != "record batch":
+                        continue
+                    n_rows = pa.ipc.read_record_batch(message, pa.schema([])).num_rows
+                    if n_rows and start + n_rows > row:
+                        column = pa.ipc.read_record_batch(message, self._contents.schema).column(self._contents.index)
+                        values = list_values(column, self.vocab_size, start, self.name)
+                        yield start, as_rows(values, self.vocab_size)
+                    start += n_rows
         except (pa.ArrowException, OSError, MemoryError, UnicodeDecodeError) as error:
             refuse(self.name, error)
 
@@ -221,5 +221,4 @@ class CompressedArrowSource(StreamedRows):
     def close(self) -> None:
         """Unmap the file."""
         super().close()
-        del self._buffer
         self._file.close()

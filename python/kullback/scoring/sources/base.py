@@ -55,6 +55,10 @@ class Source(Protocol):
         """Return rows `start` to `stop`; the array is valid until the second next call."""
         ...
 
+    def check_whole(self) -> None:
+        """Raise an InputError if rows that were read can no longer be looked at, as the file behind them was cut."""
+        ...
+
     def release(self, start: int, stop: int) -> None:
         """Give back the memory of rows that are done with."""
         ...

@@ -124,6 +124,11 @@ class JoinedSource:
             filled += last - first
         return rows
 
+    def check_whole(self) -> None:
+        """Raise an InputError if a file that is open was cut."""
+        for source in self._open.values():
+            source.check_whole()
+
     def release(self, start: int, stop: int) -> None:
         """Drop the pages of rows that are done with, of files that are still open."""
         for number, first, last in self._stretches.pieces(start, stop):

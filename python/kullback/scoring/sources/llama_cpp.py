@@ -74,6 +74,7 @@ class LlamaSource:
     def read(self, start: int, stop: int) -> NDArray[Any]:
         """Return the log-probabilities of rows `start` to `stop` as stored, that is not normalised."""
         first, last = self._range(start, stop)
+        self._file.check_whole()
         self._file.will_need(last, last + (last - first))
         self._file.populate(first, last)
         rows = self._file.view(first, (stop - start) * self.layout.row_codes, _CODE)
@@ -96,12 +97,16 @@ class LlamaSource:
                     out += floor[row]
         return decoded
 
+    def check_whole(self) -> None:
+        """Do nothing: decoded rows are in buffers of their own."""
+
     def release(self, start: int, stop: int) -> None:
         """Drop the pages of rows that are done with."""
         self._file.release(*self._range(start, stop))
 
     def targets(self, start: int, stop: int) -> NDArray[np.int64]:
         """Return the token that followed each row."""
+        self._file.check_whole()
         chunk, position = np.divmod(np.arange(start, stop, dtype=np.int64), self.layout.rows_per_chunk)
         index = chunk * self.layout.chunk_stride + self.layout.first_target + position
         return np.asarray(self._tokens[index], np.int64)

@@ -101,6 +101,7 @@ class MappedRows:
             yield offset + first * self.row_bytes, offset + last * self.row_bytes
 
     def _view(self, first: int, last: int) -> NDArray[Any]:
+        self._file.check_whole()
         self._file.will_need(last, last + (last - first))
         self._file.populate(first, last)
         n_rows = (last - first) // self.row_bytes
@@ -118,6 +119,10 @@ class MappedRows:
             self.numbers.copy(view, rows[filled : filled + len(view)])
             filled += len(view)
         return rows
+
+    def check_whole(self) -> None:
+        """Raise an InputError if the file was cut."""
+        self._file.check_whole()
 
     def release(self, start: int, stop: int) -> None:
         """Drop the pages of rows that are done with."""
