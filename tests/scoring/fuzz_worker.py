@@ -7,6 +7,7 @@ from pathlib import Path
 
 import formats
 import numpy as np
+
 from kullback.scoring import InputError, OutputError, score
 from kullback.scoring.inputs import Inputs
 from kullback.scoring.options import Options
@@ -97,8 +98,8 @@ def run(name, folder, n_files, seed):
             outcomes["scored"] += 1
         except (InputError, OutputError) as error:
             outcomes["refused"] += 1
-            assert "\n" not in str(error)
-            assert 20 < len(str(error)) < 1500
+            if "\n" in str(error) or not 20 < len(str(error)) < 1500:
+                raise AssertionError(f"{name} {number}: not a sentence: {str(error)[:1000]!r}") from None
         except Exception as error:
             raise AssertionError(f"{name} {number}: {type(error).__name__}: {str(error)[:500]}") from None
         for file, content in saved.items():

@@ -18,7 +18,7 @@ import kullback as kb
 from kullback.scoring import plan, score, writer
 from kullback.scoring.packing import decode_rows, encode_rows
 
-N_ROWS, VOCAB_SIZE = 280, 60
+N_ROWS, VOCAB_SIZE = 210, 60
 ROWS_PER_PART = 7
 
 plan._PART_BYTES = ROWS_PER_PART * VOCAB_SIZE * 4
@@ -50,7 +50,7 @@ def contents(folder):
 
 
 class ScoreFaults:
-    """Runs of score with two candidates, in 40 parts each."""
+    """Runs of score with two candidates, in 30 parts each."""
 
     def __init__(self, folder, rows):
         self.inputs = folder / "p.npy", [folder / "q.npy", folder / "r.npy"]

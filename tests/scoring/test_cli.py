@@ -107,7 +107,10 @@ def test_wrong_usage(run, pair, tmp_path, monkeypatch, arguments, message):
     ("arguments", "message"),
     [
         (["score", "p.npy", "missing.npy", "--out", "out"], "missing.npy does not exist"),
-        (["score", "p.npy", "text", "--out", "out", "--json"], "expected a .npy, .npz, safetensors, Parquet, Arrow or llama.cpp"),
+        (
+            ["score", "p.npy", "text", "--out", "out", "--json"],
+            "expected a .npy, .npz, safetensors, Parquet, Arrow or llama.cpp",
+        ),
         (["score", "p.npy", "wide.npy", "--out", "out"], "--vocab-size 60"),
         (["score", "p.npy", "q.npy", "--out", "text"], "text cannot be written"),
         (["score", "p.npy", "q.npy", "--out", "out", "--input", "probs"], "q.npy"),

@@ -1,10 +1,11 @@
-"""Kills, vanished and truncated inputs, full disks: nothing finished is lost, nothing is double, one sentence is said."""
+"""Kills, and inputs that vanish or are cut: nothing finished is lost, nothing is double, one sentence is said."""
 
 import json
 import os
 import subprocess
 import sys
 import tempfile
+from contextlib import suppress
 from pathlib import Path
 
 import formats
@@ -49,12 +50,12 @@ def test_a_file_that_is_cut_while_it_is_read(tmp_path, name, monkeypatch):
 
     out, whole = tmp_path / "out", tmp_path / "whole"
     score(reference, path, whole, metrics="kl")
-    try:
-        score(reference, path, out, metrics="kl", progress=cut, memory="64MiB" if name in IN_MEMORY else 1 << 20)
-    except InputError as error:
-        assert "\n" not in str(error)
+    if name in IN_MEMORY:
+        with suppress(InputError):
+            score(reference, path, out, metrics="kl", progress=cut, memory="64MiB")
     else:
-        assert name in IN_MEMORY
+        with pytest.raises(InputError, match=r"\A[^\n]*\Z"):
+            score(reference, path, out, metrics="kl", progress=cut, memory=1 << 20)
     for part in sorted(out.rglob("part-*")):
         assert part.read_bytes() == (whole / part.relative_to(out)).read_bytes()
     parts = sorted(file.name for file in out.rglob("part-*"))

@@ -66,7 +66,6 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
 def _run(arguments: list[str]) -> int:
     """Run the command and return its exit status; errors of usage end here."""
     import click
-
     from click.shell_completion import shell_complete
 
     from .commands import COMPLETION_VARIABLE, kullback

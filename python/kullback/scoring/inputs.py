@@ -76,7 +76,9 @@ class Inputs:
         If a file is bad or does not fit the others.
     """
 
-    def __init__(self, reference: StrPath, candidates: Sequence[StrPath], targets: Path | None, options: Options) -> None:
+    def __init__(
+        self, reference: StrPath, candidates: Sequence[StrPath], targets: Path | None, options: Options
+    ) -> None:
         if not candidates:
             raise UsageError("at least one candidate is needed")
         self._options = options
@@ -104,8 +106,8 @@ class Inputs:
         n_bytes = source.announced_rows * source.vocab_size * source.dtype.itemsize
         if source.announced_rows > _MOST_ROWS or n_bytes > _MOST_BYTES:
             raise InputError(
-                f"{source.name} announces {source.announced_rows} rows of {source.vocab_size} columns, more than can be "
-                "scored in one run"
+                f"{source.name} announces {source.announced_rows} rows of {source.vocab_size} columns, more than "
+                "can be scored in one run"
             )
         return source
 

@@ -14,6 +14,7 @@ __all__ = ["SCHEMA_VERSION", "difference", "make_manifest"]
 
 SCHEMA_VERSION = 1
 
+
 def make_manifest(
     inputs: Inputs, options: Options, plan: Plan, columns: list[str], info: dict[str, Any]
 ) -> dict[str, Any]:

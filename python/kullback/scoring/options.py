@@ -11,7 +11,16 @@ from typing import Any
 from .errors import UsageError
 from .sources import KINDS, RawLayout
 
-__all__ = ["DEFAULT_MEMORY", "ENGINES", "RULES", "Options", "check_engine", "normalise_metrics", "parse_memory", "parse_raw"]
+__all__ = [
+    "DEFAULT_MEMORY",
+    "ENGINES",
+    "RULES",
+    "Options",
+    "check_engine",
+    "normalise_metrics",
+    "parse_memory",
+    "parse_raw",
+]
 
 DEFAULT_MEMORY = "512MiB"
 ENGINES = ("local",)
@@ -94,9 +103,7 @@ def normalise_metrics(metrics: str | Sequence[str] | None) -> tuple[str, ...] | 
     return tuple(dict.fromkeys(name.strip() for name in names if name.strip()))
 
 
-def parse_raw(
-    dtype: str | None, shape: str | Sequence[int] | None, offset: int = 0
-) -> RawLayout | None:
+def parse_raw(dtype: str | None, shape: str | Sequence[int] | None, offset: int = 0) -> RawLayout | None:
     """Return how files of bare numbers are read, from a type, a shape such as ``"-1,32000"`` and bytes to skip.
 
     Raises

@@ -105,6 +105,17 @@ def pack(
         The source is bad (a ValueError).
     OutputError
         The folder holds something else or cannot be written (an OSError).
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> import numpy as np
+    >>> import kullback as kb
+    >>> folder = tempfile.mkdtemp()
+    >>> np.save(f"{folder}/reference.npy", np.random.default_rng(0).normal(size=(20, 1000)) * 3)
+    >>> result = kb.pack(f"{folder}/reference.npy", f"{folder}/reference.zarr")
+    >>> result.rows, result.mean_kl < 1e-8
+    (20, True)
     """
     raw = parse_raw(dtype, shape, offset)
     Options(kind=input, raw=raw)
@@ -112,8 +123,8 @@ def pack(
     with closing(open_source(source, input, raw)) as opened:
         if opened.held_bytes > budget:
             raise InputError(
-                f"{opened.name} is stored in pieces that take {opened.held_bytes} bytes to decode, more than the memory "
-                f"allowed ({budget} bytes in all); raise memory (--memory)"
+                f"{opened.name} is stored in pieces that take {opened.held_bytes} bytes to decode, more than the "
+                f"memory allowed ({budget} bytes in all); raise memory (--memory)"
             )
         tokens = None if targets is None else read_token_ids(Path(targets))
         if tokens is not None and tokens.size not in {opened.n_rows, opened.announced_rows}:

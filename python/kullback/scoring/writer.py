@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -181,7 +181,9 @@ class LogitsWriter:
             self._group = zarr.open_group(zarr.storage.LocalStore(self.path), mode="r+")
             facts = self._group.attrs.asdict().get("kullback")
             if not isinstance(facts, dict) or facts.get("vocab_size") != self.vocab_size:
-                raise OutputError(f"{self.path} was not written for a vocabulary of {self.vocab_size}; expected one to append to")
+                raise OutputError(
+                    f"{self.path} was not written for a vocabulary of {self.vocab_size}; expected one to append to"
+                )
             mine = {key: value for key, value in self._facts.items() if value}
             other = next((key for key, value in mine.items() if facts.get(key) != value), None)
             if other:
@@ -236,7 +238,7 @@ class LogitsWriter:
 
     def _attributes(self, complete: bool = False) -> dict[str, Any]:
         facts: dict[str, Any] = {"version": 1, "decoding": _DECODING, "vocab_size": self.vocab_size, **self._facts}
-        facts |= {key: True for key in self._key_names or ()}
+        facts |= dict.fromkeys(self._key_names or (), True)
         facts["complete"] = complete
         if complete:
             facts |= {"rows": self.n_rows, "undefined_rows": self.n_undefined, "blake2b": self._digest.hexdigest()}
@@ -309,10 +311,14 @@ class LogitsWriter:
         keys = {name: np.asarray(values).reshape(-1) for name, values in given.items() if values is not None}
         for name, values in keys.items():
             if values.size != n_rows or values.dtype.kind not in "iu":
-                raise UsageError(f"{name} must be {n_rows} integers, one for each row; got {values.size} {values.dtype}")
+                raise UsageError(
+                    f"{name} must be {n_rows} integers, one for each row; got {values.size} {values.dtype}"
+                )
         targets = keys.get("targets", np.zeros(0, np.int64))
-        if targets.size and not (0 <= targets.min() and targets.max() < self.vocab_size):
-            raise UsageError(f"targets must be tokens from 0 to {self.vocab_size - 1}; got {targets.min()} to {targets.max()}")
+        if targets.size and not (targets.min() >= 0 and targets.max() < self.vocab_size):
+            raise UsageError(
+                f"targets must be tokens from 0 to {self.vocab_size - 1}; got {targets.min()} to {targets.max()}"
+            )
         if self._key_names is None and n_rows:
             self._key_names = tuple(keys)
             with clear_errors(self.path):
@@ -321,7 +327,9 @@ class LogitsWriter:
                     self._keys[name] = np.empty(self._rows_per_chunk, np.int64)
                 self._set_attributes()
         if n_rows and tuple(keys) != self._key_names:
-            raise UsageError(f"targets and groups must be given for all rows or for none; the first rows had {self._key_names}")
+            raise UsageError(
+                f"targets and groups must be given for all rows or for none; the first rows had {self._key_names}"
+            )
         return keys
 
     def _measure_block(self, block: NDArray[Any], here: slice) -> None:
@@ -336,8 +344,8 @@ class LogitsWriter:
         decoded = np.empty(block.shape, np.float32)
         decode_rows(codes, scales[defined], decoded)
         # Neither needs to be normalised.
-        kinds = cast("tuple[Kind, Kind]", ("weights" if self._kind in ("probs", "weights") else "logits", "logits"))
-        kl = np.atleast_1d(kl_divergence(block, decoded, input=kinds))
+        original: Kind = "weights" if self._kind in ("probs", "weights") else "logits"
+        kl = np.atleast_1d(kl_divergence(block, decoded, input=(original, "logits")))
         if kl.size:
             self._kl_sum += float(kl.sum())
             self._kl_rows += kl.size
@@ -360,7 +368,7 @@ class LogitsWriter:
             return
         start, stop = self._chunk_start, self.n_rows
         new = slice(self._flushed, self._filled)
-        columns = {"codes": self._codes[: self._filled]}
+        columns: dict[str, NDArray[Any]] = {"codes": self._codes[: self._filled]}
         columns |= {key: values[new] for key, values in self._keys.items()}
         with clear_errors(self.path):
             # `scales` goes last: a row is there when its maximum is, which is not a number before.

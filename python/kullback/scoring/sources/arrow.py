@@ -59,7 +59,9 @@ def choose_column(schema: Any, path: object, member: str | None) -> int:
         if len(named) != 1:
             raise InputError(f"{path} has no column {member!r}; it holds {listed}")
         if named[0] not in found:
-            raise InputError(f"{path}: column {member!r} holds {schema.field(named[0]).type}; expected lists of numbers")
+            raise InputError(
+                f"{path}: column {member!r} holds {schema.field(named[0]).type}; expected lists of numbers"
+            )
         return named[0]
     import pyarrow as pa
 

@@ -77,7 +77,9 @@ def _scan(file: MappedFile, buffer: Any, is_file: bool, kind: str, member: str |
             if not n_rows:
                 continue
             if len(lengths) == _MOST_BATCHES:
-                raise InputError(f"{name} has more than {_MOST_BATCHES} record batches; write it again with larger ones")
+                raise InputError(
+                    f"{name} has more than {_MOST_BATCHES} record batches; write it again with larger ones"
+                )
             expected = n_rows * (width or 0) * numbers.stored.itemsize
             if expected > max(message.body.size if message.body else 0, _BATCH_LIMIT):
                 raise InputError(
@@ -137,7 +139,8 @@ def open_arrow(file: MappedFile, kind: str, member: str | None = None) -> ArrowS
 def _truncation(contents: _Contents, name: str) -> tuple[str, ...]:
     if not contents.truncated:
         return ()
-    return (f"{name} is truncated: the {sum(contents.lengths)} rows of its {len(contents.lengths)} whole batches are scored",)
+    n_rows, n_batches = sum(contents.lengths), len(contents.lengths)
+    return (f"{name} is truncated: the {n_rows} rows of its {n_batches} whole batches are scored",)
 
 
 def _facts(contents: _Contents) -> dict[str, Any]:

@@ -45,6 +45,8 @@ class JoinedSource:
 
     kind: str
     dtype: np.dtype[Any]
+    memory_per_row: int
+    held_bytes: int
 
     def __init__(self, name: str, files: Sequence[Path], open_file: Callable[[Path], Source]) -> None:
         self.name = name
@@ -139,7 +141,9 @@ class JoinedSource:
         """Return the token that followed each row, if every file knows."""
         if not self._has_targets:
             return None
-        found = [self._source(number).targets(first, last) for number, first, last in self._stretches.pieces(start, stop)]
+        found = [
+            self._source(number).targets(first, last) for number, first, last in self._stretches.pieces(start, stop)
+        ]
         return np.concatenate([targets for targets in found if targets is not None] or [np.empty(0, np.int64)])
 
     def groups(self, start: int, stop: int) -> NDArray[np.int64]:

@@ -79,10 +79,14 @@ class Location:
         else:
             return None
         if not found:
-            raise InputError(f"{self.place} holds no {what}; expected one file, or several to be read one after another")
+            raise InputError(
+                f"{self.place} holds no {what}; expected one file, or several to be read one after another"
+            )
         suffixes = sorted({file.suffix for file in found})
         if len(suffixes) > 1:
-            raise InputError(f"{self.place} holds files of several sorts ({', '.join(suffixes)}); choose with a pattern")
+            raise InputError(
+                f"{self.place} holds files of several sorts ({', '.join(suffixes)}); choose with a pattern"
+            )
         if len(found) > _MOST_FILES:
             raise InputError(f"{self.place} holds {len(found)} files; expected {_MOST_FILES} at most")
         return sorted(found, key=lambda file: natural(file.name))

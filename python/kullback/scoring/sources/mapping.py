@@ -16,6 +16,7 @@ import mmap
 import os
 import stat
 import sys
+import weakref
 from pathlib import Path
 from typing import Any
 
@@ -51,15 +52,12 @@ class MappedFile:
             if not stat.S_ISREG(path.stat().st_mode):
                 found = "a directory" if path.is_dir() else "not a regular file"
                 raise InputError(f"{path} is {found}; expected a file of logits")
-            self._file = path.open("rb")
-            try:
-                self.size = os.fstat(self._file.fileno()).st_size
-                if self.size == 0:
-                    raise InputError(f"{path} is empty (0 bytes)")
-                self._map = mmap.mmap(self._file.fileno(), self.size, access=mmap.ACCESS_READ)
-            except BaseException:
-                self._file.close()
-                raise
+            self._descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0))
+            self._close = weakref.finalize(self, os.close, self._descriptor)
+            self.size = os.fstat(self._descriptor).st_size
+            if self.size == 0:
+                raise InputError(f"{path} is empty (0 bytes)")
+            self._map = mmap.mmap(self._descriptor, self.size, access=mmap.ACCESS_READ)
         except FileNotFoundError:
             raise InputError(f"{path} does not exist") from None
         except OSError as error:
@@ -104,7 +102,7 @@ class MappedFile:
 
     def check_whole(self) -> None:
         """Raise an InputError if the file has become shorter: what was mapped there can no longer be touched."""
-        size = os.fstat(self._file.fileno()).st_size
+        size = os.fstat(self._descriptor).st_size
         if size < self.size:
             raise InputError(f"{self.path} was cut from {self.size} to {size} bytes while it was read")
 
@@ -122,6 +120,6 @@ class MappedFile:
 
     def close(self) -> None:
         """Unmap the file, or leave that to the garbage collector while an array still looks into it."""
-        self._file.close()
+        self._close()
         with contextlib.suppress(BufferError):
             self._map.close()

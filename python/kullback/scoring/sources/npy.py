@@ -133,12 +133,19 @@ class NpySource(MappedRows):
                 f"{name} is truncated: {n_rows} whole rows of the {announced} that its header announces are scored",
             )
         elif available > announced * row_bytes:
-            self.warnings = (f"{name} has {available - announced * row_bytes} bytes after its array, which are ignored",)
+            self.warnings = (
+                f"{name} has {available - announced * row_bytes} bytes after its array, which are ignored",
+            )
 
     def describe(self) -> dict[str, Any]:
         """Return format, shape, dtype and sizes."""
         facts = super().describe()
-        return {"format": facts.pop("format"), "file_bytes": facts.pop("file_bytes"), "shape": list(self.shape), **facts}
+        return {
+            "format": facts.pop("format"),
+            "file_bytes": facts.pop("file_bytes"),
+            "shape": list(self.shape),
+            **facts,
+        }
 
 
 def read_token_ids(path: Path) -> NDArray[np.int64]:

@@ -12,7 +12,7 @@ import struct
 import zipfile
 import zlib
 from collections.abc import Iterator
-from typing import IO, Any, cast
+from typing import IO, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -89,7 +89,9 @@ def _check(info: zipfile.ZipInfo, name: str) -> None:
         raise InputError(f"{name} is compressed by {method}; expected stored or deflated, as NumPy writes")
     most = info.compress_size * (1 if info.compress_type == zipfile.ZIP_STORED else _BEST_RATIO)
     if info.file_size > most:
-        raise InputError(f"{name} announces {info.file_size} bytes, more than {info.compress_size} stored bytes can hold")
+        raise InputError(
+            f"{name} announces {info.file_size} bytes, more than {info.compress_size} stored bytes can hold"
+        )
 
 
 def _data_offset(file: MappedFile, info: zipfile.ZipInfo, name: str) -> int:
@@ -149,7 +151,7 @@ class DeflatedNpySource(StreamedRows):
     def _stream(self, row: int) -> Iterator[Piece]:
         try:
             with self._archive.open(self._info) as member:
-                _skip(cast("IO[bytes]", member), self._offset + row * self.row_bytes)
+                _skip(member, self._offset + row * self.row_bytes)
                 yield from in_pieces(member.read, row, self.n_rows, self.vocab_size, self.numbers.stored)
         except (zipfile.BadZipFile, zlib.error, EOFError, ValueError, OSError) as error:
             reason = "its compressed data ends too early" if isinstance(error, EOFError) else reason_of(error)

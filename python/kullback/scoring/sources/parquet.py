@@ -61,7 +61,11 @@ class ParquetSource(StreamedRows):
         file.close()
         try:
             self._file = pq.ParquetFile(
-                self._path, memory_map=False, buffer_size=_BUFFER_BYTES, pre_buffer=False, page_checksum_verification=True
+                self._path,
+                memory_map=False,
+                buffer_size=_BUFFER_BYTES,
+                pre_buffer=False,
+                page_checksum_verification=True,
             )
         except (pa.ArrowException, OSError, ValueError) as error:
             refuse(name, error)

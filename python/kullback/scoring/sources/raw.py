@@ -82,4 +82,9 @@ class RawSource(MappedRows):
 
     def fingerprint(self) -> dict[str, Any]:
         """Return size and digest of the file, and how it is read."""
-        return {**super().fingerprint(), "dtype": self.numbers.name, "shape": list(self.shape), "offset": self._layout.offset}
+        return {
+            **super().fingerprint(),
+            "dtype": self.numbers.name,
+            "shape": list(self.shape),
+            "offset": self._layout.offset,
+        }

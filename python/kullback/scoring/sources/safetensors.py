@@ -79,11 +79,15 @@ def _parse(file: MappedFile) -> dict[str, _Tensor]:
     end = 0
     for tensor in sorted(tensors.values(), key=lambda tensor: (tensor.start, tensor.stop)):
         if tensor.start != end:
-            raise InputError(f"{path} has a broken safetensors header: tensor {tensor.name!r} begins at {tensor.start}, not {end}")
+            raise InputError(
+                f"{path} has a broken safetensors header: tensor {tensor.name!r} begins at {tensor.start}, not {end}"
+            )
         end = tensor.stop
     if end != file.size - 8 - length:
         short = "truncated" if end > file.size - 8 - length else "broken"
-        raise InputError(f"{path} is {short}: its header announces {end} bytes of data but {file.size - 8 - length} follow it")
+        raise InputError(
+            f"{path} is {short}: its header announces {end} bytes of data but {file.size - 8 - length} follow it"
+        )
     return {name: _moved(tensor, 8 + length) for name, tensor in tensors.items()}
 
 
@@ -120,7 +124,9 @@ def _choose(tensors: dict[str, _Tensor], path: object, member: str | None) -> li
         chosen = [name for name in names if len(tensors[name].shape) > 1 and tensors[name].type in _TYPES]
         chosen = [name for name in chosen if "F" in tensors[name].type] or chosen
         if not chosen:
-            raise InputError(f"{path} holds no tensor with at least two axes, (rows, vocabulary); it holds {listed or 'none'}")
+            raise InputError(
+                f"{path} holds no tensor with at least two axes, (rows, vocabulary); it holds {listed or 'none'}"
+            )
     first = tensors[chosen[0]]
     for name in chosen:
         tensor = tensors[name]
@@ -175,7 +181,11 @@ class SafetensorsSource(MappedRows):
     def describe(self) -> dict[str, Any]:
         """Return format, tensors, dtype and sizes."""
         one = self._tensors[0]
-        facts = {"tensor": one.name, "shape": list(one.shape)} if len(self._tensors) == 1 else {"tensors": len(self._tensors)}
+        facts = (
+            {"tensor": one.name, "shape": list(one.shape)}
+            if len(self._tensors) == 1
+            else {"tensors": len(self._tensors)}
+        )
         return {**super().describe(), **facts}
 
     def fingerprint(self) -> dict[str, Any]:

@@ -60,7 +60,9 @@ def _check_metadata(content: bytes | None, name: str) -> dict[str, Any]:
             raise ValueError(f"its metadata have {len(content)} bytes, more than {_METADATA_LIMIT}")
         metadata = json.loads(content)
         if metadata["zarr_format"] != 3 or metadata["node_type"] not in ("array", "group"):
-            raise ValueError(f"it is a {metadata['node_type']} of version {metadata['zarr_format']}; expected version 3")
+            raise ValueError(
+                f"it is a {metadata['node_type']} of version {metadata['zarr_format']}; expected version 3"
+            )
         if metadata["node_type"] == "array":
             check_codecs(metadata["codecs"])
             chunk_compressor(metadata["codecs"])
