@@ -1,6 +1,7 @@
 """Kills runs of `score` and writers with SIGKILL at random points and checks what is left: for test_faults.py.
 
-It forks, and so has to be a process without threads: nothing here runs in the parent but sleeping and checking files.
+It forks, and so has to be a process without threads: nothing runs in the parent but sleeping and checking files. What a
+child needs has been imported before, so that kills hit the work and not the imports.
 """
 
 import json
@@ -13,6 +14,8 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow.parquet as pq
+import zarr
+import zarr.codecs  # noqa: F401
 
 import kullback as kb
 from kullback.scoring import plan, score, writer
@@ -66,7 +69,7 @@ class ScoreFaults:
         found = {}
         for file in out.rglob("part-*.parquet"):
             start = int(file.stem.removeprefix("part-")) * ROWS_PER_PART
-            rows = pq.read_table(file)["row"].to_pylist()
+            rows = pq.ParquetFile(file).read(["row"], use_threads=False)["row"].to_pylist()
             assert rows == list(range(start, min(start + ROWS_PER_PART, N_ROWS))), file
             status = file.stat()
             found[str(file)] = (status.st_ino, status.st_mtime_ns)
