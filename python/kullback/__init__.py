@@ -40,12 +40,13 @@ from kullback.gradients import value_and_grad
 from kullback.pairwise import nearest, pairwise
 
 if TYPE_CHECKING:
-    from kullback.scoring import score
+    from kullback.scoring import LogitsWriter, pack, score
 
 __version__ = version()
 
 __all__ = [
     "Comparison",
+    "LogitsWriter",
     "SampledKL",
     "acceptance_rate",
     "alpha_divergence",
@@ -68,6 +69,7 @@ __all__ = [
     "kl_divergence",
     "nearest",
     "neyman_chi2_divergence",
+    "pack",
     "pairwise",
     "renyi_divergence",
     "renyi_entropy",
@@ -83,13 +85,15 @@ __all__ = [
     "value_and_grad",
 ]
 
+_LAZY = {"LogitsWriter", "pack", "score"}
+
 
 def __getattr__(name: str) -> Any:
     """Import scoring when it is first used: reading files needs more than divergences do."""
-    if name == "score":
-        from kullback.scoring import score
+    if name in _LAZY:
+        from kullback import scoring
 
-        return score
+        return getattr(scoring, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 

@@ -108,17 +108,21 @@ def test_wrong_usage(run, pair, tmp_path, monkeypatch, arguments, message):
     ("arguments", "message"),
     [
         (["score", "p.npy", "missing.npy", "--out", "out"], "missing.npy does not exist"),
-        (["score", "p.npy", "text", "--out", "out", "--json"], "expected a .npy file or a llama.cpp"),
+        (
+            ["score", "p.npy", "text", "--out", "out", "--json"],
+            "expected a .npy, .npz, safetensors, Parquet, Arrow or llama.cpp",
+        ),
         (["score", "p.npy", "wide.npy", "--out", "out"], "--vocab-size 60"),
         (["score", "p.npy", "q.npy", "--out", "text"], "text cannot be written"),
         (["score", "p.npy", "q.npy", "--out", "out", "--input", "probs"], "q.npy"),
-        (["inspect", "text"], "expected a .npy file"),
-        (["inspect", ".", "--json"], "is a directory"),
+        (["inspect", "text"], "expected a .npy, .npz,"),
+        (["inspect", "folder", "--json"], "folder holds no file that ends in .safetensors"),
     ],
 )
 def test_failures(run, pair, tmp_path, monkeypatch, arguments, message):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "text").write_text("text")
+    (tmp_path / "folder").mkdir()
     np.save(tmp_path / "wide.npy", np.zeros((40, 64), np.float32))
     status, out, errors = run(*arguments)
     assert (status, out) == (1, "")
