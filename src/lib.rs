@@ -13,6 +13,7 @@
 //! terms, pair     the second pass: terms of two distributions, seen from the larger side
 //! divergences     the table: one row a divergence
 //! entropy, order  what concerns one row only
+//! wasserstein     transport on the line: sorting, the monotone plan, projections
 //! ```
 //!
 //! ```
@@ -44,6 +45,7 @@ pub mod scalar;
 pub mod simd;
 pub mod sweep;
 pub mod terms;
+pub mod wasserstein;
 
 #[cfg(feature = "python")]
 mod python;

@@ -14,11 +14,14 @@ __all__ = [
     "divergence",
     "exp_sum",
     "isa",
+    "monotone_plan",
     "num_threads",
     "read_rate",
     "registry",
     "set_isa",
     "set_num_threads",
+    "sliced_wasserstein",
+    "wasserstein_1d",
 ]
 
 __version__: Final[str]
@@ -57,3 +60,27 @@ def available_isas() -> list[str]: ...
 def build_profile() -> str: ...
 def read_rate(array: npt.NDArray[np.float32], threads: int, /) -> float: ...
 def exp_sum(array: npt.NDArray[np.float32], repeats: int, threads: int, /) -> float: ...
+def wasserstein_1d(
+    x: npt.NDArray[Any],
+    y: npt.NDArray[Any],
+    a: npt.NDArray[np.float64] | None,
+    b: npt.NDArray[np.float64] | None,
+    p: float,
+    /,
+) -> npt.NDArray[np.float64]: ...
+def monotone_plan(
+    x: npt.NDArray[Any],
+    y: npt.NDArray[Any],
+    a: npt.NDArray[np.float64] | None,
+    b: npt.NDArray[np.float64] | None,
+    /,
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], npt.NDArray[np.float64]]: ...
+def sliced_wasserstein(
+    x: npt.NDArray[Any],
+    y: npt.NDArray[Any],
+    a: npt.NDArray[np.float64] | None,
+    b: npt.NDArray[np.float64] | None,
+    directions: npt.NDArray[np.float64],
+    p: float,
+    /,
+) -> npt.NDArray[np.float64]: ...
