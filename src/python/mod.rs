@@ -7,6 +7,7 @@ mod arrays;
 mod call;
 mod divergences;
 mod machine;
+mod sinkhorn;
 
 /// The fast kernels behind the public functions of `kullback`.
 #[pyo3::pymodule]
@@ -23,6 +24,9 @@ mod _native {
     use super::machine::{
         available_isas, build_profile, exp_sum, isa, num_threads, read_rate, set_isa, set_num_threads,
     };
+
+    #[pymodule_export]
+    use super::sinkhorn::{ProblemError, sinkhorn, sinkhorn_apply, sinkhorn_batch, sinkhorn_plan};
 
     #[pymodule_init]
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
