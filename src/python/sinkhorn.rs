@@ -113,45 +113,89 @@ pub fn sinkhorn<'py>(
     Ok(found(py, outcome?))
 }
 
+/// The solutions of a batch, one after the other, and the flaws of those that have none.
+type FoundMany<'py> = (
+    (Vector<'py>, Vector<'py>, Vector<'py>),
+    Bound<'py, PyArray2<f64>>,
+    Vec<(usize, usize, bool, &'static str)>,
+    Vec<(usize, (&'static str, &'static str, usize, usize, f64))>,
+);
+
 #[pyfunction]
-#[pyo3(signature = (problems, epsilon, reach, tol, max_iter, method, wide, threads, /))]
+#[pyo3(signature = (a, b, cost, shapes, starts, epsilon, reach, tol, max_iter, method, init, threads, /))]
 pub fn sinkhorn_batch<'py>(
     py: Python<'py>,
-    problems: Vec<(
-        PyReadonlyArray1<'py, f64>,
-        PyReadonlyArray1<'py, f64>,
-        Bound<'py, PyUntypedArray>,
-        Option<PyReadonlyArray1<'py, f64>>,
-    )>,
+    a: PyReadonlyArray1<'py, f64>,
+    b: PyReadonlyArray1<'py, f64>,
+    cost: &Bound<'py, PyUntypedArray>,
+    shapes: Vec<(usize, usize)>,
+    starts: Vec<usize>,
     epsilon: Vec<f64>,
     reach: (f64, f64),
     tol: f64,
     max_iter: usize,
     method: &str,
-    wide: bool,
+    init: Option<PyReadonlyArray1<'py, f64>>,
     threads: usize,
-) -> PyResult<Vec<Py<PyAny>>> {
+) -> PyResult<FoundMany<'py>> {
     let method = method_of(method)?;
-    if epsilon.len() != problems.len() {
-        return Err(PyValueError::new_err("one epsilon a problem"));
+    let misfit = || PyValueError::new_err("the arrays of a batch do not fit its shapes");
+    if epsilon.len() != shapes.len() || starts.len() != shapes.len() || !cost.is_c_contiguous() {
+        return Err(misfit());
     }
-    let costs = problems.iter().map(|(_, _, cost, _)| dense(cost)).collect::<PyResult<Vec<_>>>()?;
-    let mut posed = Vec::with_capacity(problems.len());
-    let mut options = Vec::with_capacity(problems.len());
-    for (((a, b, _, init), cost), &epsilon) in problems.iter().zip(&costs).zip(&epsilon) {
-        posed.push(Problem { cost, a: a.as_slice()?, b: b.as_slice()?, epsilon, reach: [reach.0, reach.1] });
-        let init = init.as_ref().map(|init| init.as_slice()).transpose()?;
-        options.push(Options { tol, max_iter, method, init, wide, watch: None });
+    let (a, b) = (a.as_slice()?, b.as_slice()?);
+    let init = init.as_ref().map(|init| init.as_slice()).transpose()?;
+    let (py, descr) = (cost.py(), cost.dtype());
+    let narrow = has::<f32>(py, &descr);
+    if !narrow && !has::<f64>(py, &descr) {
+        return Err(PyValueError::new_err(format!("unsupported dtype {descr}")));
     }
-    let entries = problems.iter().map(|(_, _, cost, _)| cost.len()).sum();
-    let solved = detached(py, threads, work(entries, max_iter), |call| solve_batch(&posed, &options, call))?;
-    solved
-        .into_iter()
-        .map(|outcome| match outcome {
-            Ok(solution) => Ok(found(py, solution).into_pyobject(py)?.into_any().unbind()),
-            Err(flaw) => Ok(flaw_fields(&flaw).into_pyobject(py)?.into_any().unbind()),
-        })
-        .collect()
+    let entries = if narrow { Entries::F32(borrow::<f32>(cost)?.0) } else { Entries::F64(borrow::<f64>(cost)?.0) };
+    let (mut costs, mut entered) = (Vec::with_capacity(shapes.len()), 0usize);
+    for (&(rows, columns), &start) in shapes.iter().zip(&starts) {
+        let part = rows.checked_mul(columns).and_then(|len| entries.part(start, len)).ok_or_else(misfit)?;
+        entered = entered.saturating_add(part.len());
+        costs.push(Dense::new(part, rows, columns).map_err(|flaw| problem_error(&flaw))?);
+    }
+    let (mut posed, mut options) = (Vec::with_capacity(shapes.len()), Vec::with_capacity(shapes.len()));
+    let (mut row, mut column) = (0, 0);
+    for ((cost, &(rows, columns)), &epsilon) in costs.iter().zip(&shapes).zip(&epsilon) {
+        let a = a.get(row..row + rows).ok_or_else(misfit)?;
+        let b = b.get(column..column + columns).ok_or_else(misfit)?;
+        let init = init.map(|init| init.get(column..column + columns).ok_or_else(misfit)).transpose()?;
+        posed.push(Problem { cost, a, b, epsilon, reach: [reach.0, reach.1] });
+        options.push(Options { tol, max_iter, method, init, wide: false, watch: None });
+        row += rows;
+        column += columns;
+    }
+    let solved = detached(py, threads, work(entered, max_iter), |call| solve_batch(&posed, &options, call))?;
+    let (mut f, mut g, mut history) = (Vec::with_capacity(row), Vec::with_capacity(column), Vec::new());
+    let (mut numbers, mut counts, mut flaws) = (Vec::new(), Vec::with_capacity(shapes.len()), Vec::new());
+    for (index, (outcome, &(rows, columns))) in solved.into_iter().zip(&shapes).enumerate() {
+        match outcome {
+            Ok(found) => {
+                f.extend(found.f);
+                g.extend(found.g);
+                numbers.extend([found.value, found.transport_cost, found.mass, found.error, found.target]);
+                counts.push((found.n_iter, found.history.len(), found.converged, found.method.name()));
+                history.extend(found.history);
+            }
+            Err(flaw) => {
+                f.resize(f.len() + rows, f64::NAN);
+                g.resize(g.len() + columns, f64::NAN);
+                numbers.extend([f64::NAN; 5]);
+                counts.push((0, 0, false, method.name()));
+                flaws.push((index, flaw_fields(&flaw)));
+            }
+        }
+    }
+    let vector = |numbers| PyArray1::from_vec(py, numbers);
+    Ok((
+        (vector(f), vector(g), vector(history)),
+        vector(numbers).reshape([counts.len(), 5])?,
+        counts,
+        flaws,
+    ))
 }
 
 /// The arrays of a solved problem.

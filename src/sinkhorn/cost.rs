@@ -12,7 +12,16 @@ pub enum Entries<'a> {
     F64(&'a [f64]),
 }
 
-impl Entries<'_> {
+impl<'a> Entries<'a> {
+    /// `len` of them from `start` on, if there are so many.
+    pub fn part(&self, start: usize, len: usize) -> Option<Entries<'a>> {
+        let end = start.checked_add(len)?;
+        Some(match self {
+            Entries::F32(numbers) => Entries::F32(numbers.get(start..end)?),
+            Entries::F64(numbers) => Entries::F64(numbers.get(start..end)?),
+        })
+    }
+
     /// How many there are.
     pub fn len(&self) -> usize {
         match self {

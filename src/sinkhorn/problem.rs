@@ -201,7 +201,7 @@ impl<C: Cost> Problem<'_, C> {
         }
         let [mass, other] = masses;
         if !self.is_unbalanced() && (mass - other).abs() > 1e-6 * mass {
-            return Err(Flaw::new("masses", "b", 0, 0, other));
+            return Err(Flaw::new("masses", "b", 0, 0, other / mass));
         }
         let extent = self.extent()?;
         let largest = extent.lowest.abs().max(extent.highest.abs());
