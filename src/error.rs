@@ -49,6 +49,9 @@ pub enum Error {
     /// A name that is not in the registry.
     #[error("unknown divergence {0:?}")]
     UnknownName(String),
+    /// A transport problem that is none.
+    #[error(transparent)]
+    Transport(#[from] crate::sinkhorn::Flaw),
     /// Arrays whose sizes do not fit together.
     #[error("{0}")]
     Shape(String),

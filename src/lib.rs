@@ -13,6 +13,7 @@
 //! terms, pair     the second pass: terms of two distributions, seen from the larger side
 //! divergences     the table: one row a divergence
 //! entropy, order  what concerns one row only
+//! sinkhorn        entropic optimal transport, a family of its own
 //! wasserstein     transport on the line: sorting, the monotone plan, projections
 //! ```
 //!
@@ -43,6 +44,7 @@ pub mod probe;
 pub mod rows;
 pub mod scalar;
 pub mod simd;
+pub mod sinkhorn;
 pub mod sweep;
 pub mod terms;
 pub mod wasserstein;

@@ -21,6 +21,7 @@ from kullback.divergences import (
     squared_hellinger,
     total_variation,
 )
+from kullback.entropic import ConvergenceWarning, SinkhornResult, sinkhorn
 from kullback.estimators import SampledKL, sampled_kl
 from kullback.gradients import value_and_grad
 
@@ -31,7 +32,9 @@ __version__ = version()
 
 __all__ = [
     "Comparison",
+    "ConvergenceWarning",
     "SampledKL",
+    "SinkhornResult",
     "compare",
     "cross_entropy",
     "divergence",
@@ -46,6 +49,7 @@ __all__ = [
     "sampled_kl",
     "score",
     "set_num_threads",
+    "sinkhorn",
     "squared_hellinger",
     "total_variation",
     "use_backend",

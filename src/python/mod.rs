@@ -7,6 +7,7 @@ mod arrays;
 mod call;
 mod divergences;
 mod machine;
+mod sinkhorn;
 mod wasserstein;
 
 /// The fast kernels behind the public functions of `kullback`.
@@ -24,6 +25,9 @@ mod _native {
     use super::machine::{
         available_isas, build_profile, exp_sum, isa, num_threads, read_rate, set_isa, set_num_threads,
     };
+
+    #[pymodule_export]
+    use super::sinkhorn::{ProblemError, sinkhorn, sinkhorn_apply, sinkhorn_batch, sinkhorn_plan};
 
     #[pymodule_export]
     use super::wasserstein::{monotone_plan, sliced_wasserstein, wasserstein_1d};

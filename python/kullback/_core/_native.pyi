@@ -1,11 +1,13 @@
 """The native module; every argument is positional. Rows lie on the last axis."""
 
+from collections.abc import Callable
 from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
 
 __all__ = [
+    "ProblemError",
     "RowError",
     "__version__",
     "available_isas",
@@ -20,6 +22,10 @@ __all__ = [
     "registry",
     "set_isa",
     "set_num_threads",
+    "sinkhorn",
+    "sinkhorn_apply",
+    "sinkhorn_batch",
+    "sinkhorn_plan",
     "sliced_wasserstein",
     "wasserstein_1d",
 ]
@@ -27,6 +33,9 @@ __all__ = [
 __version__: Final[str]
 
 class RowError(ValueError):
+    """args = (reason, argument, row, column, value)."""
+
+class ProblemError(ValueError):
     """args = (reason, argument, row, column, value)."""
 
 def divergence(
@@ -60,6 +69,71 @@ def available_isas() -> list[str]: ...
 def build_profile() -> str: ...
 def read_rate(array: npt.NDArray[np.float32], threads: int, /) -> float: ...
 def exp_sum(array: npt.NDArray[np.float32], repeats: int, threads: int, /) -> float: ...
+def sinkhorn(
+    a: npt.NDArray[np.float64],
+    b: npt.NDArray[np.float64],
+    cost: npt.NDArray[Any],
+    epsilon: float,
+    reach: tuple[float, float],
+    tol: float,
+    max_iter: int,
+    method: str,
+    init: npt.NDArray[np.float64] | None,
+    wide: bool,
+    threads: int,
+    progress: Callable[[int, float], object] | None,
+    /,
+) -> tuple[
+    npt.NDArray[np.float64],
+    npt.NDArray[np.float64],
+    npt.NDArray[np.float64],
+    list[float],
+    int,
+    bool,
+    str,
+]: ...
+def sinkhorn_batch(
+    a: npt.NDArray[np.float64],
+    b: npt.NDArray[np.float64],
+    cost: npt.NDArray[Any],
+    shapes: list[tuple[int, int]],
+    starts: list[int],
+    epsilon: list[float],
+    reach: tuple[float, float],
+    tol: float,
+    max_iter: int,
+    method: str,
+    init: npt.NDArray[np.float64] | None,
+    threads: int,
+    /,
+) -> tuple[
+    tuple[npt.NDArray[np.float64], npt.NDArray[np.float64], npt.NDArray[np.float64]],
+    npt.NDArray[np.float64],
+    list[tuple[int, int, bool, str]],
+    list[tuple[int, tuple[str, str, int, int, float]]],
+]: ...
+def sinkhorn_plan(
+    a: npt.NDArray[np.float64],
+    b: npt.NDArray[np.float64],
+    cost: npt.NDArray[Any],
+    epsilon: float,
+    f: npt.NDArray[np.float64],
+    g: npt.NDArray[np.float64],
+    threads: int,
+    /,
+) -> npt.NDArray[Any]: ...
+def sinkhorn_apply(
+    a: npt.NDArray[np.float64],
+    b: npt.NDArray[np.float64],
+    cost: npt.NDArray[Any],
+    epsilon: float,
+    f: npt.NDArray[np.float64],
+    g: npt.NDArray[np.float64],
+    vectors: npt.NDArray[np.float64],
+    transposed: bool,
+    threads: int,
+    /,
+) -> npt.NDArray[np.float64]: ...
 def wasserstein_1d(
     x: npt.NDArray[Any],
     y: npt.NDArray[Any],
