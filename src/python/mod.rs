@@ -7,6 +7,7 @@ mod arrays;
 mod call;
 mod divergences;
 mod machine;
+mod points;
 mod sinkhorn;
 mod wasserstein;
 
@@ -24,6 +25,12 @@ mod _native {
     #[pymodule_export]
     use super::machine::{
         available_isas, build_profile, exp_sum, isa, num_threads, read_rate, set_isa, set_num_threads,
+    };
+
+    #[pymodule_export]
+    use super::points::{
+        sinkhorn_mirror, sinkhorn_points, sinkhorn_points_apply, sinkhorn_points_plan, sinkhorn_points_slope,
+        soft_minima,
     };
 
     #[pymodule_export]

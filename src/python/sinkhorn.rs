@@ -21,10 +21,10 @@ pyo3::create_exception!(
     "A transport problem that is none: (reason, argument, row, column, value)."
 );
 
-type Vector<'py> = Bound<'py, PyArray1<f64>>;
+pub type Vector<'py> = Bound<'py, PyArray1<f64>>;
 
 /// f, g, history, then numbers, then the method.
-type Found<'py> = (Vector<'py>, Vector<'py>, Vector<'py>, [f64; 5], usize, bool, &'static str);
+pub type Found<'py> = (Vector<'py>, Vector<'py>, Vector<'py>, [f64; 5], usize, bool, &'static str);
 
 fn flaw_fields(flaw: &Flaw) -> (&'static str, &'static str, usize, usize, f64) {
     (flaw.reason, flaw.argument, flaw.row, flaw.column, flaw.value)
@@ -36,7 +36,7 @@ pub fn problem_error(flaw: &Flaw) -> PyErr {
 }
 
 /// Costs in C order.
-fn dense<'a>(cost: &'a Bound<'_, PyUntypedArray>) -> PyResult<Dense<'a>> {
+pub fn dense<'a>(cost: &'a Bound<'_, PyUntypedArray>) -> PyResult<Dense<'a>> {
     let (py, descr) = (cost.py(), cost.dtype());
     let &[rows, columns] = cost.shape() else { return Err(PyValueError::new_err("cost must be a matrix")) };
     if !cost.is_c_contiguous() {
@@ -52,16 +52,16 @@ fn dense<'a>(cost: &'a Bound<'_, PyUntypedArray>) -> PyResult<Dense<'a>> {
     Dense::new(entries, rows, columns).map_err(|flaw| problem_error(&flaw))
 }
 
-fn method_of(name: &str) -> PyResult<Method> {
+pub fn method_of(name: &str) -> PyResult<Method> {
     Method::from_name(name).ok_or_else(|| PyValueError::new_err(format!("unknown method {name:?}")))
 }
 
 /// Work of a solve as [`detached`] counts it: a sweep of a problem is less than a pass over rows, but there are many.
-fn work(entries: usize, max_iter: usize) -> usize {
+pub fn work(entries: usize, max_iter: usize) -> usize {
     entries.saturating_mul(max_iter) / 256
 }
 
-fn found<'py>(py: Python<'py>, solution: Solution) -> Found<'py> {
+pub fn found<'py>(py: Python<'py>, solution: Solution) -> Found<'py> {
     (
         PyArray1::from_vec(py, solution.f),
         PyArray1::from_vec(py, solution.g),

@@ -1,6 +1,8 @@
 //! The costs of a problem, row by row: a stored matrix, or anything that can compute a row when asked.
 
-use super::problem::Flaw;
+use std::ops::Range;
+
+use super::problem::{Extent, Flaw};
 use crate::simd::{Lanes, Simd};
 
 /// Stored numbers of one of the two types that kernels compute in.
@@ -45,6 +47,8 @@ pub trait Number: Lanes {
     const LOST: f64;
     /// The numbers in place, if they are of this type.
     fn lend<'a>(entries: &Entries<'a>) -> Option<&'a [Self]>;
+    /// A part of whichever of two slices is of this type.
+    fn either<'a>(narrow: &'a [f32], wide: &'a [f64], part: Range<usize>) -> &'a [Self];
 }
 
 impl Number for f32 {
@@ -56,6 +60,10 @@ impl Number for f32 {
             Entries::F32(numbers) => Some(numbers),
             Entries::F64(_) => None,
         }
+    }
+    #[inline(always)]
+    fn either<'a>(narrow: &'a [f32], _: &'a [f64], part: Range<usize>) -> &'a [f32] {
+        &narrow[part]
     }
 }
 
@@ -69,6 +77,10 @@ impl Number for f64 {
             Entries::F64(numbers) => Some(numbers),
         }
     }
+    #[inline(always)]
+    fn either<'a>(_: &'a [f32], wide: &'a [f64], part: Range<usize>) -> &'a [f64] {
+        &wide[part]
+    }
 }
 
 /// Costs of every pair: rows on demand. `+inf` forbids a pair; NaN and `-inf` are not allowed.
@@ -79,6 +91,14 @@ pub trait Cost: Sync {
     fn columns(&self) -> usize;
     /// True if float64 is needed to hold the costs.
     fn is_wide(&self) -> bool;
+    /// True if the kernel is too large to be kept: every sweep then starts from the costs.
+    fn is_lazy(&self) -> bool {
+        false
+    }
+    /// The extent of the costs, or bounds of it, where a look over all of them can be spared.
+    fn known_extent(&self) -> Option<Extent> {
+        None
+    }
     /// One row as numbers of `E`: lent in place, or written to the front of `buffer`, which is at least a row long.
     fn row<'b, S: Simd, E: Number>(&'b self, index: usize, buffer: &'b mut [E]) -> &'b [E];
 }

@@ -11,6 +11,8 @@
 //! solve      which of them, along which ladder of regularisations, and the final verification
 //! plan       the plan, or its product with vectors, from the potentials
 //! batch      many problems, one a task
+//! points     costs between two clouds, computed on the way;   slope: the gradient with respect to their points
+//! softmin    the log-sum-exp of every row;   mirror: a distribution against itself
 //! ```
 //!
 //! The state is always the potential g: for a given g the best f is known exactly, so every method works on the
@@ -21,8 +23,12 @@ pub mod batch;
 pub mod cost;
 mod fixed;
 mod newton;
+pub mod mirror;
 pub mod plan;
+pub mod points;
 pub mod problem;
+pub mod slope;
+pub mod softmin;
 pub mod solve;
 mod state;
 pub mod sweep;

@@ -22,7 +22,7 @@ pub struct Potentials<'a, 'b, C> {
 }
 
 /// x/ε + ln weight of each, −∞ where there is no weight.
-fn exponents(potential: &[f64], weights: &[f64], epsilon: f64) -> Vec<f64> {
+pub(super) fn exponents(potential: &[f64], weights: &[f64], epsilon: f64) -> Vec<f64> {
     let mut out = weights.to_vec();
     ln_all(&mut out);
     for (out, x) in out.iter_mut().zip(potential) {

@@ -213,6 +213,9 @@ impl<C: Cost> Problem<'_, C> {
 
     /// Looks over the costs: NaN, −∞, and rows or columns with mass that nothing may enter.
     fn extent(&self) -> Result<Extent, Flaw> {
+        if let Some(extent) = self.cost.known_extent() {
+            return Ok(extent);
+        }
         let mut extent = Extent { lowest: f64::INFINITY, highest: f64::NEG_INFINITY, forbids: false };
         let mut open = Vec::new();
         dispatch(Look { cost: self.cost, weights: (self.a, self.b), extent: &mut extent, open: &mut open })?;

@@ -44,8 +44,13 @@ pub fn solve_here<C: Cost>(
     let range = extent.range();
     let plan = Plan::new(problem.a.len(), problem.b.len(), parallel, call);
     let wide = options.wide || problem.cost.is_wide();
+    let lazy = problem.cost.is_lazy();
+    // Newton steps need the kernel many times over: without one, mixing needs fewer exponentials.
+    let method = if lazy && options.method != Method::Sinkhorn { Method::Accelerated } else { options.method };
+    let options = &Options { method, ..*options };
     let store = match (options.method, wide) {
         (Method::Log, _) => Store::No,
+        _ if lazy => Store::No,
         (_, true) => Store::Wide,
         (_, false) => Store::Narrow,
     };

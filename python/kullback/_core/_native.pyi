@@ -25,8 +25,14 @@ __all__ = [
     "sinkhorn",
     "sinkhorn_apply",
     "sinkhorn_batch",
+    "sinkhorn_mirror",
     "sinkhorn_plan",
+    "sinkhorn_points",
+    "sinkhorn_points_apply",
+    "sinkhorn_points_plan",
+    "sinkhorn_points_slope",
     "sliced_wasserstein",
+    "soft_minima",
     "wasserstein_1d",
 ]
 
@@ -156,5 +162,70 @@ def sliced_wasserstein(
     b: npt.NDArray[np.float64] | None,
     directions: npt.NDArray[np.float64],
     p: float,
+    /,
+) -> npt.NDArray[np.float64]: ...
+def sinkhorn_points(
+    clouds: tuple[Any, ...],
+    reach: tuple[float, float],
+    tol: float,
+    max_iter: int,
+    method: str,
+    init: npt.NDArray[np.float64] | None,
+    wide: bool,
+    threads: int,
+    /,
+) -> tuple[
+    npt.NDArray[np.float64],
+    npt.NDArray[np.float64],
+    npt.NDArray[np.float64],
+    list[float],
+    int,
+    bool,
+    str,
+]: ...
+def sinkhorn_mirror(
+    clouds: tuple[Any, ...],
+    tol: float,
+    max_iter: int,
+    init: npt.NDArray[np.float64] | None,
+    threads: int,
+    /,
+) -> tuple[
+    npt.NDArray[np.float64],
+    npt.NDArray[np.float64],
+    npt.NDArray[np.float64],
+    list[float],
+    int,
+    bool,
+    str,
+]: ...
+def sinkhorn_points_plan(
+    clouds: tuple[Any, ...],
+    f: npt.NDArray[np.float64],
+    g: npt.NDArray[np.float64],
+    threads: int,
+    /,
+) -> npt.NDArray[np.float64]: ...
+def sinkhorn_points_apply(
+    clouds: tuple[Any, ...],
+    f: npt.NDArray[np.float64],
+    g: npt.NDArray[np.float64],
+    vectors: npt.NDArray[np.float64],
+    transposed: bool,
+    threads: int,
+    /,
+) -> npt.NDArray[np.float64]: ...
+def sinkhorn_points_slope(
+    clouds: tuple[Any, ...],
+    f: npt.NDArray[np.float64],
+    g: npt.NDArray[np.float64],
+    threads: int,
+    /,
+) -> npt.NDArray[np.float64]: ...
+def soft_minima(
+    cost: npt.NDArray[np.float64],
+    h: npt.NDArray[np.float64],
+    epsilon: float,
+    threads: int,
     /,
 ) -> npt.NDArray[np.float64]: ...

@@ -71,6 +71,22 @@ def weights(value: ArrayLike | None, argument: str, width: int) -> Array | None:
     return np.ldexp(array, -exponent) if (np.abs(exponent) > _EXPONENT).any() else array
 
 
+def masses(value: ArrayLike | None, argument: str, count: int) -> Array:
+    """Read one non-negative weight for each of ``count`` points; None is uniform, of mass 1."""
+    if value is None:
+        return np.full(count, 1.0 / count)
+    array = np.ascontiguousarray(_wide(as_array(value, argument)))
+    if array.shape != (count,):
+        raise ValueError(f"{argument} must hold one weight for each of {count} points, got shape {array.shape}")
+    wrong = ~((array >= 0.0) & np.isfinite(array))
+    if wrong.any():
+        raise ValueError(f"{argument} must hold finite weights that are not negative, got {_first(array, wrong)}")
+    mass = float(array.sum())
+    if not 0.0 < mass < math.inf:
+        raise ValueError(f"{argument} must have a finite mass greater than 0, got {mass:.4g}")
+    return array
+
+
 def exponent(p: Any, *, infinite: bool) -> float:
     """Read the order p >= 1 of a distance."""
     if isinstance(p, bool | np.bool_) or not isinstance(p, numbers.Real):
