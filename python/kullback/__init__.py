@@ -22,6 +22,7 @@ from kullback.divergences import (
     total_variation,
 )
 from kullback.entropic import ConvergenceWarning, SinkhornResult, sinkhorn
+from kullback.entropic_batch import SinkhornBatchResult, sinkhorn_batch
 from kullback.estimators import SampledKL, sampled_kl
 from kullback.gradients import value_and_grad
 
@@ -34,6 +35,7 @@ __all__ = [
     "Comparison",
     "ConvergenceWarning",
     "SampledKL",
+    "SinkhornBatchResult",
     "SinkhornResult",
     "compare",
     "cross_entropy",
@@ -50,6 +52,7 @@ __all__ = [
     "score",
     "set_num_threads",
     "sinkhorn",
+    "sinkhorn_batch",
     "squared_hellinger",
     "total_variation",
     "use_backend",

@@ -18,7 +18,18 @@ __all__ = ["ConvergenceWarning", "SinkhornResult", "sinkhorn"]
 
 
 class ConvergenceWarning(UserWarning):
-    """A solver stopped before its error was within the tolerance; its result says so in `converged`."""
+    """A solver stopped before its error was within the tolerance; its result says so in `converged`.
+
+    Examples
+    --------
+    >>> import warnings
+    >>> import kullback as kb
+    >>> with warnings.catch_warnings(record=True) as caught:
+    ...     warnings.simplefilter("always")
+    ...     result = kb.sinkhorn([0.3, 0.7], [0.6, 0.4], [[0.0, 1.0], [1.0, 0.0]], epsilon=0.1, max_iter=1)
+    >>> [warning.category.__name__ for warning in caught], result.converged
+    (['ConvergenceWarning'], False)
+    """
 
 
 class DenseCoupling:
@@ -81,8 +92,19 @@ class SinkhornResult:
         the kernels resolve, 3e-7 of the mass in float32 and 1e-15 in float64.
     epsilon : float
         The regularisation.
+    reach : tuple of two float
+        Reach of both marginals, infinite where they hold.
     a, b : ndarray of float64
         The weights.
+
+    Examples
+    --------
+    >>> import kullback as kb
+    >>> result = kb.sinkhorn([0.5, 0.5], [0.5, 0.5], [[0.0, 1.0], [1.0, 0.0]], epsilon=1.0)
+    >>> result
+    SinkhornResult(2 x 2, epsilon=1, value=0.379885493, transport_cost=0.268941421; converged in 1 sweep by 'sinkhorn')
+    >>> result.apply([1.0, -1.0]).round(6)
+    array([ 0.231059, -0.231059])
     """
 
     def __init__(self, found: Found, a: Array, b: Array, epsilon: float, reach: tuple[float, float], coupling: Any):
@@ -95,11 +117,12 @@ class SinkhornResult:
         self._coupling = coupling
 
     def __repr__(self) -> str:
-        state = "converged" if self.converged else "NOT CONVERGED"
+        sweeps = f"{self.n_iter} sweep{'s' if self.n_iter > 1 else ''} by {self.method!r}"
+        missed = f"with a marginal error of {self.marginal_error:.1e}, above {self.tol:.1e}"
+        state = f"converged in {sweeps}" if self.converged else f"NOT CONVERGED in {sweeps}, {missed}"
         return (
             f"SinkhornResult({len(self.f)} x {len(self.g)}, epsilon={self.epsilon:g}, value={self.value:.9g}, "
-            f"transport_cost={self.transport_cost:.9g}; {state} in {self.n_iter} sweeps by {self.method!r}, "
-            f"marginal_error={self.marginal_error:.1e}, tol={self.tol:.1e})"
+            f"transport_cost={self.transport_cost:.9g}; {state})"
         )
 
     def plan(self, *, round_to_feasible: bool = False) -> npt.NDArray[Any]:
@@ -191,7 +214,9 @@ class SinkhornResult:
         history, plan = axes
         history.semilogy(np.arange(1, len(self.error_history) + 1), np.maximum(self.error_history, 1e-300))
         history.axhline(self.tol, linestyle="--", color="gray")
-        history.set(xlabel="evaluation", ylabel="L1 error of the marginals", title=f"{self.method}, {self.n_iter} sweeps")
+        history.set(
+            xlabel="evaluation", ylabel="L1 error of the marginals", title=f"{self.method}, {self.n_iter} sweeps"
+        )
         image = plan.imshow(self.plan(), aspect="auto", interpolation="nearest")
         plan.set(xlabel="column", ylabel="row", title=f"plan, transport cost {self.transport_cost:.4g}")
         plan.figure.colorbar(image, ax=plan)

@@ -1,8 +1,9 @@
 //! Iterations of the Sinkhorn map on g: plain, or with Anderson mixing.
 //!
 //! Anderson mixing takes, instead of the image of the last point, the combination of the last images whose residuals
-//! cancel best. Its linear algebra is that of a few vectors of one number a column, nothing beside a sweep. Where the
-//! error does not fall for it the memory is dropped and a plain step taken, which never fails.
+//! cancel best. Its linear algebra is that of a few vectors of one number a column, nothing beside a sweep. Far from the
+//! solution it may leave for good: a mixed point with a larger error and a smaller dual than the last one is given up
+//! for the plain step, which never fails, and the memory with it.
 
 use super::cost::Cost;
 use super::state::State;
@@ -14,6 +15,9 @@ const MEMORY: usize = 6;
 
 /// Evaluations over which the contraction is estimated.
 const WINDOW: usize = 6;
+
+/// Growth of the best error that mixing is never allowed.
+const WORST: f64 = 4.0;
 
 /// Why iterations ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -96,18 +100,21 @@ pub fn iterate<C: Cost>(state: &mut State<'_, C>, how: &Fixed) -> Result<End> {
             }
         }
         step(state, &mut step_now);
-        let next = if how.mixing {
-            // Where mixing made things worse, start its memory afresh.
-            if state.error > 2.0 * best {
-                memory = Memory::default();
-                best = state.error;
-            }
-            best = best.min(state.error);
-            memory.mix(&state.g, &step_now, &state.b)
-        } else {
-            state.g.iter().zip(&step_now).map(|(g, step)| g + step).collect()
-        };
-        state.evaluate(&next)?;
+        let plain: Vec<f64> = state.g.iter().zip(&step_now).map(|(g, step)| g + step).collect();
+        if !how.mixing {
+            state.evaluate(&plain)?;
+            continue;
+        }
+        let before = state.error;
+        best = best.min(before);
+        let (dual, noise) = state.dual();
+        let mixed = memory.mix(&step_now, &plain, &state.b);
+        state.evaluate(&mixed)?;
+        let worse = state.error > before && (state.dual().0 < dual - noise || state.error > WORST * best);
+        if worse && memory.len() > 0 && !state.spent() {
+            memory = Memory::default();
+            state.evaluate(&plain)?;
+        }
     }
 }
 
@@ -120,9 +127,13 @@ struct Memory {
 }
 
 impl Memory {
-    /// The next point after g, whose step is `step`; `weights` weigh the residuals.
-    fn mix(&mut self, g: &[f64], step: &[f64], weights: &[f64]) -> Vec<f64> {
-        let image: Vec<f64> = g.iter().zip(step).map(|(g, step)| g + step).collect();
+    /// Differences remembered.
+    fn len(&self) -> usize {
+        self.steps.len()
+    }
+
+    /// The next point after one whose step and image these are; `weights` weigh the steps.
+    fn mix(&mut self, step: &[f64], image: &[f64], weights: &[f64]) -> Vec<f64> {
         let difference = |x: &[f64], y: &[f64]| x.iter().zip(y).map(|(x, y)| x - y).collect::<Vec<f64>>();
         if let Some((old_step, old_image)) = self.last.take() {
             if self.steps.len() == MEMORY {
@@ -130,17 +141,17 @@ impl Memory {
                 self.images.remove(0);
             }
             self.steps.push(difference(step, &old_step));
-            self.images.push(difference(&image, &old_image));
+            self.images.push(difference(image, &old_image));
         }
         let weighted: Vec<f64> = step.iter().zip(weights).map(|(step, w)| step * w).collect();
         let share = self.combination(&weighted, weights);
-        let mut next = image.clone();
+        let mut next = image.to_vec();
         for (share, image) in share.iter().zip(&self.images) {
             for (next, image) in next.iter_mut().zip(image) {
                 *next -= share * image;
             }
         }
-        self.last = Some((step.to_vec(), image));
+        self.last = Some((step.to_vec(), image.to_vec()));
         next
     }
 

@@ -15,7 +15,7 @@ use crate::error::Result;
 /// Most products for one step.
 const PRODUCTS: usize = 120;
 
-/// Largest change of g/ε in one step: no kernel need be absorbed again within it.
+/// Largest change of g/ε in one step, of each column by itself: no kernel need be absorbed again within it.
 const LONGEST: f64 = 10.0;
 
 /// Most attempts to shorten a step.
@@ -41,7 +41,10 @@ pub fn newton<C: Cost>(state: &mut State<'_, C>, target: f64) -> Result<End> {
         let damping = (1e-3 * share).clamp(1e-12, 1e-3);
         let gradient: Vec<f64> = state.wanted.iter().zip(&state.columns).map(|(w, c)| w - c).collect();
         let forcing = (0.3 * share.sqrt()).clamp(1e-3, 0.1);
-        let direction = conjugate(state, &gradient, damping, forcing)?;
+        let mut direction = conjugate(state, &gradient, damping, forcing)?;
+        // Where the plan all but falls apart, directions are long in a few columns: shortening the whole of one
+        // would stop the others.
+        direction.iter_mut().for_each(|w| *w = w.clamp(-LONGEST, LONGEST));
         search(state, &direction, &gradient)?;
         if state.error > POOR * before {
             let steady = Fixed { mixing: false, target, patience: None, most: STEADY };
@@ -56,11 +59,10 @@ pub fn newton<C: Cost>(state: &mut State<'_, C>, target: f64) -> Result<End> {
 fn search<C: Cost>(state: &mut State<'_, C>, direction: &[f64], gradient: &[f64]) -> Result<()> {
     let origin = state.g.clone();
     let slope = dot(direction, gradient);
-    let longest = direction.iter().fold(0.0f64, |most, x| most.max(x.abs()));
-    if !(slope > 0.0 && longest.is_finite()) {
+    if !(slope > 0.0 && slope.is_finite()) {
         return Ok(());
     }
-    let mut length = (LONGEST / longest).min(1.0);
+    let mut length = 1.0;
     for _ in 0..ATTEMPTS {
         let scale = length * state.epsilon;
         let next: Vec<f64> = origin.iter().zip(direction).map(|(g, w)| g + scale * w).collect();

@@ -7,7 +7,7 @@ use super::absorbed::Absorbed;
 use super::cost::{Cost, Number};
 use super::problem::{Options, Problem, Watch};
 use super::sweep::{Measured, Pass, Plan, add_chunks, pass, sums_len};
-use super::vectors::{distance, exp_all, ln_all, padded};
+use super::vectors::{distance, dot, exp_all, ln_all, padded};
 use crate::error::{Error, Result};
 use crate::simd::{Element, Kernel, Simd, Vector, dispatch, math};
 
@@ -277,6 +277,33 @@ impl<'a, C: Cost> State<'a, C> {
         &self.z
     }
 
+    /// The dual at the point, and how much of it is rounding.
+    pub fn dual(&mut self) -> (f64, f64) {
+        let scale = self.bend(0) * self.epsilon;
+        let [rows, columns] = self.problem.reach;
+        let mass: f64 = self.columns.iter().sum();
+        let (mut value, mut noise) = (0.0, 0.0);
+        if rows.is_finite() {
+            value += rows * (self.mass - mass);
+            noise += rows * mass;
+        } else {
+            self.normalisers();
+            for (z, a) in self.z.iter().zip(&self.a).filter(|&(_, &a)| a > 0.0) {
+                value += self.mass * scale * z * a;
+                noise += self.mass * (scale * z).abs() * a;
+            }
+        }
+        if columns.is_finite() {
+            let wanted: f64 = self.wanted.iter().sum();
+            value += columns * (self.b.iter().sum::<f64>() - wanted);
+            noise += columns * wanted;
+        } else {
+            value += dot(&self.g, &self.b);
+            noise += self.g.iter().zip(&self.b).map(|(g, b)| (g * b).abs()).sum::<f64>();
+        }
+        (value - self.epsilon * mass, 1e-14 * (noise + self.epsilon * mass))
+    }
+
     /// Works out the logarithms of columns that underflowed, from the costs.
     fn find_lost(&mut self) -> Result<()> {
         self.normalisers();
@@ -288,7 +315,7 @@ impl<'a, C: Cost> State<'a, C> {
         };
         let sums = ln_columns(self.problem.cost, &self.plan, &rows, &h, self.epsilon)?;
         let ln_mass = libm::log(self.mass);
-        for (j, sum) in sums.into_iter().enumerate() {
+        for (j, sum) in sums.into_iter().enumerate().take(self.b.len()) {
             if self.b[j] > 0.0 && self.columns[j] < f32::LOST * self.mass {
                 let wanted = if self.wanted[j] > 0.0 { libm::log(self.wanted[j]) } else { -745.0 };
                 // Nothing at all: only where the forbidden pairs leave no plan. A step as long as any.

@@ -131,6 +131,17 @@ class _State:
         shift = tau * math.log(left / right)
         return np.asarray(step - shift)
 
+    def dual(self) -> tuple[float, float]:
+        """Return the dual at the point, and how much of it is rounding."""
+        rows, columns = self.problem.reach
+        mass = float(self.columns.sum())
+        terms = [-self.epsilon * np.array([mass])]
+        f = (self.bend(0) * self.epsilon * self.z)[self.a > 0.0]
+        terms.append(np.array([rows * (self.mass - mass)]) if math.isfinite(rows) else f * self.a[self.a > 0.0])
+        bent = np.array([columns * (self.b - self.wanted).sum()]) if math.isfinite(columns) else self.g * self.b
+        terms.append(bent)
+        return float(sum(term.sum() for term in terms)), 1e-14 * float(sum(np.abs(term).sum() for term in terms))
+
     def newton_direction(self) -> Array:
         """Solve with the damped Hessian of the semi-dual; in units of epsilon."""
         held = np.flatnonzero(self.b > 0.0)
@@ -148,7 +159,7 @@ class _State:
         scale = 1.0 / np.sqrt(np.maximum(own, 1e-300))
         scaled = hessian * scale * scale[:, np.newaxis]
         direction[held] = scale * np.linalg.lstsq(scaled, scale * gradient, rcond=1e-14)[0]
-        return direction
+        return np.clip(direction, -LONGEST, LONGEST)
 
     def found(self, target: float, method: str) -> Found:
         """Gather the result."""
@@ -171,9 +182,7 @@ class _State:
         cost = float((self.plan * np.where(self.cost < np.inf, self.cost, 0.0)).sum())
         converged = self.error <= target
         history = np.array(self.history)
-        return Found(
-            f, g, history, float(value), cost, mass, self.error, target, len(self.history), converged, method
-        )
+        return Found(f, g, history, float(value), cost, mass, self.error, target, len(self.history), converged, method)
 
 
 def _run(state: _State, problem: Transport, span: float, target: float) -> str:
@@ -247,11 +256,15 @@ def _iterate(
             if math.log(state.error / target) / max(rate, 1e-12) > patience:
                 raise _Slow
         step = state.step()
-        if mixing and state.error > 2.0 * best:
-            points, best = [], state.error
-        best = min(best, state.error)
-        points = [*points, (step, state.g + step)][-MEMORY - 1 :] if mixing else [(step, state.g + step)]
+        plain = state.g + step
+        points = [*points, (step, plain)][-MEMORY - 1 :] if mixing else [(step, plain)]
+        before, best = state.error, min(best, state.error)
+        dual, noise = state.dual() if mixing else (0.0, 0.0)
         state.evaluate(_mixed(points, state.b))
+        worse = mixing and state.error > before and (state.dual()[0] < dual - noise or state.error > 4.0 * best)
+        if worse and len(points) > 1 and not state.spent:
+            points = []
+            state.evaluate(plain)
 
 
 def _mixed(points: list[tuple[Array, Array]], weights: Array) -> Array:
@@ -271,9 +284,9 @@ def _newton(state: _State, target: float) -> None:
     while state.error > target and not state.spent:
         before, origin = state.error, state.g
         direction, gradient = state.newton_direction(), state.wanted - state.columns
-        slope, longest = float(direction @ gradient), float(np.abs(direction).max())
-        if slope > 0.0 and math.isfinite(longest):
-            length = min(LONGEST / longest, 1.0)
+        slope = float(direction @ gradient)
+        if 0.0 < slope < math.inf:
+            length = 1.0
             for _ in range(ATTEMPTS):
                 state.evaluate(origin + length * state.epsilon * direction)
                 at = float(direction @ (state.wanted - state.columns))
