@@ -25,6 +25,7 @@ from kullback.entropic import ConvergenceWarning, SinkhornResult, sinkhorn
 from kullback.entropic_batch import SinkhornBatchResult, sinkhorn_batch
 from kullback.estimators import SampledKL, sampled_kl
 from kullback.gradients import value_and_grad
+from kullback.transport import sinkhorn_divergence, sinkhorn_points
 
 if TYPE_CHECKING:
     from kullback.scoring import score
@@ -53,6 +54,8 @@ __all__ = [
     "set_num_threads",
     "sinkhorn",
     "sinkhorn_batch",
+    "sinkhorn_divergence",
+    "sinkhorn_points",
     "squared_hellinger",
     "total_variation",
     "use_backend",

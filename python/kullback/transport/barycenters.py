@@ -93,8 +93,8 @@ def barycenter(
               \qquad P_k 1 = p_k,\; P_k^T 1 = b,
 
     with :math:`H(P) = -\sum P \ln P`, by iterated Bregman projections on the potentials: every sum of exponentials is
-    taken with its largest term apart, so that no epsilon is too small. The entropy blurs the barycenter: that of single points is, for the squared cost, a
-    normal law of variance epsilon/2 around their mean.
+    taken with its largest term apart, so that no epsilon is too small. The entropy blurs the barycenter: that of single
+    points is, for the squared cost, a normal law of variance epsilon/2 around their mean.
 
     Parameters
     ----------
