@@ -86,7 +86,9 @@ impl<K: Number> Absorbed<K> {
     ) -> Result<()> {
         let mut dots = vec![0.0; self.rows];
         let v = vec![0.0; columns.len()];
-        self.run::<true>(plan, &v, &mut dots, columns, coefficient)
+        self.run::<true>(plan, &v, &mut dots, columns, coefficient)?;
+        columns.iter_mut().for_each(|sum| *sum /= K::LIFT * K::LIFT);
+        Ok(())
     }
 
     fn run<const SQUARES: bool>(
@@ -150,7 +152,7 @@ impl<K: Number, F: Fn(usize, f64) -> f64 + Sync, const SQUARES: bool> Kernel for
             for (i, coefficient) in coefficients.iter_mut().enumerate().take(count - from) {
                 *coefficient = (self.coefficient)(self.first + from + i, self.dots[from + i]);
             }
-            add_rows::<K::In<S>, SQUARES>(group, self.stride, &coefficients, self.sums);
+            add_rows::<K, K::In<S>, SQUARES>(group, self.stride, &coefficients, self.sums);
         }
     }
 }
@@ -192,25 +194,26 @@ fn dots<V: Vector>(rows: &[V::Elem], stride: usize, v: &[V::Elem]) -> [f64; HALF
 
 /// Adds weighted rows, or their squares, to the column sums.
 #[inline(always)]
-fn add_rows<V: Vector, const SQUARES: bool>(
-    rows: &[V::Elem],
+fn add_rows<K: Number, V: Vector<Elem = K>, const SQUARES: bool>(
+    rows: &[K],
     stride: usize,
     coefficients: &[f64; GROUP],
     sums: &mut [f64],
 ) {
     let coefficients = coefficients.map(V::constant);
-    let rows: [&[V::Elem]; GROUP] = std::array::from_fn(|r| &rows[r * stride..(r + 1) * stride]);
+    let lift = V::constant(K::LIFT);
+    let rows: [&[K]; GROUP] = std::array::from_fn(|r| &rows[r * stride..(r + 1) * stride]);
     let mut at = 0;
     while at < stride {
         let mut halves = [V::zero(); 2];
         for r in 0..GROUP {
             let x = V::load(&rows[r][at..]);
-            let x = if SQUARES { x * x } else { x };
+            let x = if SQUARES { (x * lift) * (x * lift) } else { x };
             halves[r % 2] = x.mul_add(coefficients[r], halves[r % 2]);
         }
         if let Ok(sums) = <&mut Sum>::try_from(&mut sums[at..at + SUM_LANES]) {
             (halves[0] + halves[1]).add_to(sums);
         }
-        at += V::Elem::LANES;
+        at += K::LANES;
     }
 }

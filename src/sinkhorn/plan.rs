@@ -5,7 +5,7 @@
 use super::cost::{Cost, Number};
 use super::problem::Problem;
 use super::sweep::{Plan, add_chunks, sums_len};
-use super::vectors::{dot, each_vector, ln_all, padded};
+use super::vectors::{dot, load_or, ln_all, padded};
 use crate::error::Result;
 use crate::pool::{Call, install, threads};
 use crate::simd::{Element, Kernel, Simd, Vector, dispatch, math};
@@ -128,11 +128,12 @@ impl<C: Cost> Rows<'_, C> {
                 row.fill(0.0);
             } else {
                 let costs = self.cost.row::<S, f64>(i, &mut lent);
-                each_vector::<S::F64>(costs, f64::INFINITY, |at, cost| {
+                for at in (0..costs.len()).step_by(f64::LANES) {
+                    let cost = load_or::<S::F64>(costs, at, f64::INFINITY);
                     let x = cost.mul_add(scale, S::F64::load(&self.h[at..])) + level;
                     let e = S::F64::select(low.lt(x), math::exp(x.max(low)), S::F64::zero());
                     e.store(&mut row[at..]);
-                });
+                }
             }
             work(i - first, i, &row);
         }

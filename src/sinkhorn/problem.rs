@@ -7,7 +7,7 @@
 use thiserror::Error;
 
 use super::cost::Cost;
-use super::vectors::each_vector;
+use super::vectors::load_or;
 use crate::simd::{Element, Kernel, Mask, Simd, Vector, dispatch};
 
 /// Smallest ε, of the largest cost: below, float64 exponents have no digits left.
@@ -282,14 +282,16 @@ fn survey<V: Vector>(row: &[V::Elem]) -> Option<(f64, f64, bool)> {
     let (none, infinity) = (V::constant(f64::NEG_INFINITY), V::constant(f64::INFINITY));
     // The smallest is the largest of the negatives: lanes have one kind of maximum only.
     let (mut below, mut above, mut sound, mut finite) = (none, none, true, true);
-    each_vector::<V>(row, row.first().copied()?, |_, x| {
+    let first = row.first().copied()?;
+    for at in (0..row.len()).step_by(V::Elem::LANES) {
+        let x = load_or::<V>(row, at, first);
         let regular = x.lt(infinity);
         sound &= none.lt(x).all();
         finite &= regular.all();
         let x = V::select(regular, x, none);
         above = x.max(above);
         below = V::select(regular, V::zero() - x, none).max(below);
-    });
+    }
     sound.then(|| (-below.largest().to_f64(), above.largest().to_f64(), finite))
 }
 

@@ -6,8 +6,8 @@
 use super::absorbed::Absorbed;
 use super::cost::{Cost, Number};
 use super::problem::{Options, Problem, Watch};
-use super::sweep::{Measured, Pass, Plan, add_chunks, pass, sums_len};
-use super::vectors::{distance, dot, exp_all, ln_all, padded};
+use super::sweep::{Measured, NEAR, Pass, Plan, add_chunks, pass, sums_len};
+use super::vectors::{distance, dot, exp_all, ln_all, load_or, padded};
 use crate::error::{Error, Result};
 use crate::simd::{Element, Kernel, Simd, Vector, dispatch, math};
 
@@ -46,6 +46,8 @@ pub struct State<'a, C: Cost> {
     pub g: Vec<f64>,
     /// z of its rows: φ = ε·z; up to date after [`State::normalisers`] only where a kernel is stored.
     z: Vec<f64>,
+    /// h that z belongs to; empty where it is none.
+    z_h: Vec<f64>,
     /// Row sums of the absorbed kernel times v, and v, at the point.
     dots: Vec<f64>,
     v: Vec<f64>,
@@ -105,6 +107,7 @@ impl<'a, C: Cost> State<'a, C> {
             range,
             g: vec![0.0; m],
             z: vec![0.0; n],
+            z_h: Vec::new(),
             dots: vec![1.0; n],
             v: vec![1.0; m],
             columns: vec![0.0; m],
@@ -138,6 +141,7 @@ impl<'a, C: Cost> State<'a, C> {
         for z in &mut self.z {
             *z *= self.epsilon / epsilon;
         }
+        self.z_h.clear();
         self.epsilon = epsilon;
         self.absorbed = false;
     }
@@ -225,7 +229,9 @@ impl<'a, C: Cost> State<'a, C> {
     fn restart(&mut self) -> Result<bool> {
         let h = self.h();
         let bend = self.bend(0);
-        let given = Pass { cost: self.problem.cost, a: &self.a, h: &h, epsilon: self.epsilon, bend };
+        let moved = h.iter().zip(&self.z_h).map(|(h, last)| (h - last).abs()).filter(|moved| !moved.is_nan());
+        let near = !self.z_h.is_empty() && moved.fold(0.0, f64::max) <= NEAR;
+        let given = Pass { cost: self.problem.cost, a: &self.a, h: &h, epsilon: self.epsilon, bend, near };
         let least = match &mut self.storage {
             Storage::None => {
                 let noise = NARROW_FLOOR * f64::from(f32::EPSILON) * self.range / self.epsilon * self.mass;
@@ -250,6 +256,7 @@ impl<'a, C: Cost> State<'a, C> {
                 f64::LOST
             }
         };
+        self.z_h = h;
         self.absorbed = !matches!(self.storage, Storage::None);
         self.dots.fill(1.0);
         self.v.fill(1.0);
@@ -274,6 +281,7 @@ impl<'a, C: Cost> State<'a, C> {
         for ((z, origin), ln) in self.z.iter_mut().zip(origin).zip(&ln) {
             *z = if origin.is_finite() { origin - ln } else { *origin };
         }
+        self.z_h = self.h();
         &self.z
     }
 
@@ -330,7 +338,10 @@ impl<'a, C: Cost> State<'a, C> {
     pub fn hessian(&mut self, w: &[f64], damping: f64, out: &mut [f64]) -> Result<()> {
         self.sweeps += 1;
         let (a, bend, dots) = (&self.a, self.bend(0), &self.dots);
-        let vw: Vec<f64> = self.v.iter().zip(w).map(|(v, w)| v * w).collect();
+        // Of size 1 on the way: small w would make subnormal products.
+        let size = w.iter().fold(0.0f64, |most, w| most.max(w.abs()));
+        let size = if size > 0.0 && size.is_finite() { size } else { 1.0 };
+        let vw: Vec<f64> = self.v.iter().zip(w).map(|(v, w)| v * (w / size)).collect();
         let mut found = vec![0.0; dots.len()];
         match &self.storage {
             Storage::None => {}
@@ -346,7 +357,7 @@ impl<'a, C: Cost> State<'a, C> {
         let yielding = self.yielding();
         for (j, out) in out.iter_mut().enumerate() {
             let own = (1.0 + damping) * self.columns[j] + yielding * self.wanted[j];
-            *out = own * w[j] - self.mass * self.v[j] * *out;
+            *out = own * w[j] - self.mass * size * self.v[j] * *out;
         }
         Ok(())
     }
@@ -386,7 +397,8 @@ impl<'a, C: Cost> State<'a, C> {
     pub fn measure(&mut self) -> Result<Measured> {
         self.normalisers();
         let h = self.h();
-        let given = Pass { cost: self.problem.cost, a: &self.a, h: &h, epsilon: self.epsilon, bend: self.bend(0) };
+        let (bend, near) = (self.bend(0), true);
+        let given = Pass { cost: self.problem.cost, a: &self.a, h: &h, epsilon: self.epsilon, bend, near };
         let mut found = Measured::default();
         pass::<C, f64, f64>(&given, &self.plan, &mut self.z, &mut self.columns, None, Some(&mut found))?;
         for (sum, &b) in self.columns.iter_mut().zip(&self.b) {
@@ -494,7 +506,8 @@ impl<C: Cost> Kernel for Columns<'_, C> {
                 continue;
             }
             let costs = self.cost.row::<S, f64>(self.first + i, &mut lent);
-            super::vectors::each_vector::<S::F64>(costs, f64::INFINITY, |at, cost| {
+            for at in (0..costs.len()).step_by(f64::LANES) {
+                let cost = load_or::<S::F64>(costs, at, f64::INFINITY);
                 let x = cost.mul_add(scale, S::F64::load(&self.h[at..])) + S::F64::splat(row);
                 let out = &mut self.out[at..at + f64::LANES];
                 let before = S::F64::load(out);
@@ -505,7 +518,7 @@ impl<C: Cost> Kernel for Columns<'_, C> {
                 } else {
                     x.max(before).store(out);
                 }
-            });
+            }
         }
     }
 }

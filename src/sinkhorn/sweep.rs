@@ -2,32 +2,36 @@
 //!
 //! ```text
 //! for each row i
-//!     x_j = h_j − C_ij/ε + s          h_j = g_j/ε + ln b_j,  s the row's shift, from its last normaliser
-//!     e_j = exp(x_j),  S = Σ e_j      one exponential an entry
-//!     z_i = s − ln S                  minus the row's log-sum-exp: f_i = ε·z_i makes the row exact
+//!     x_j = h_j − C_ij/ε              h_j = g_j/ε + ln b_j
+//!     e_j = exp(x_j)·2^−p, S = Σ e_j  one exponential an entry; p the row's power, from its last normaliser
+//!     z_i = −ln S − p·ln 2            minus the row's log-sum-exp: f_i = ε·z_i makes the row exact
 //!     column_j += (a_i/S)·e_j         the same exponentials: the column sums of the plan
 //! ```
 //!
 //! The columns' sums are those of the plan whose rows are exact, so Σ|column − b| is the error of (f, g) itself, and
 //! g_j += ε·ln(b_j/column_j) is the other half of the iteration. No transposed access; each cost is read once.
 //!
-//! The shift is a guess: in later iterations z hardly changes, so a row needs no pass for its maximum. The maximum is
-//! taken on the way, at one instruction, and a row whose guess was bad is done again with a better one.
+//! The power is a guess, entered as an integer into the exponent: it costs nothing and rounds nothing. As the
+//! exponentials of a row summed to 1 under the last h, its maximum has moved by no more than h has; where h moved little
+//! there is no pass for the maximum at all. Otherwise the maximum is taken on the way, at one instruction, and a row
+//! whose guess was bad is done again with a better one.
 //!
 //! Rows go in fixed chunks, each with its own column sums, added up in the order of the chunks: the number of threads
 //! cannot change a bit. Exponents are float64 unless the caller takes float32: there x_j carries the rounding of
 //! numbers of the size of C/ε, 6e-8·C/ε, which is what an absorbed kernel from float64 exponents avoids.
 
+use std::f64::consts::{LN_2, LOG2_E};
+
 use rayon::prelude::*;
 
 use super::cost::{Cost, Number};
-use super::vectors::padded;
+use super::vectors::{load_or, padded};
 use crate::error::{Error, Result};
 use crate::pool::Call;
 use crate::simd::{Element, Kernel, SUM_LANES, Simd, Sum, Vector, dispatch, math, total};
 
 /// Rows whose column sums meet in registers before they are added to memory.
-const GROUP: usize = 4;
+const GROUP: usize = 8;
 
 /// Numbers between two additions of a row's lanes to its float64 sum.
 const BLOCK: usize = 1024;
@@ -100,7 +104,12 @@ pub struct Pass<'a, C> {
     pub epsilon: f64,
     /// ρ/(ρ + ε) of the rows; 1 where the marginal holds: f_i = bend·ε·z_i.
     pub bend: f64,
+    /// True if no h_j has moved by more than [`NEAR`] since `z` was right.
+    pub near: bool,
 }
+
+/// Largest move of h for which the last normalisers keep every exponential in range.
+pub const NEAR: f64 = 25.0;
 
 /// What a pass gives, besides z and the columns.
 #[derive(Clone, Copy, Debug, Default)]
@@ -190,13 +199,13 @@ impl<C: Cost, E: Number, K: Number> Kernel for Chunk<'_, '_, C, E, K> {
                     continue;
                 }
                 let costs = given.cost.row::<S, E>(row, &mut lent);
-                let (shift, sum) = exponentials::<E::In<S>>(costs, self.h, scale, self.z[local], out);
-                let z = shift - libm::log(sum);
+                let (power, sum) = exponentials::<E::In<S>>(costs, self.h, scale, self.z[local], given.near, out);
+                let z = -power * LN2_HIGH - (power * LN2_LOW + libm::log(sum));
                 self.z[local] = z;
                 weights[r] = if given.bend == 1.0 {
                     given.a[row] / sum
                 } else {
-                    given.a[row] * libm::exp(given.bend * z - shift)
+                    given.a[row] * libm::exp(given.bend * z + power * LN_2)
                 };
                 if let Some(kernel) = kernel {
                     keep(out, 1.0 / sum, kernel);
@@ -211,40 +220,49 @@ impl<C: Cost, E: Number, K: Number> Kernel for Chunk<'_, '_, C, E, K> {
     }
 }
 
-/// e_j for a row, their sum and the shift they were taken with.
+/// ln 2 in two parts: the product of the first with any power in use is exact.
+const LN2_HIGH: f64 = <f64 as math::Coefficients>::LN2_HIGH;
+const LN2_LOW: f64 = <f64 as math::Coefficients>::LN2_LOW;
+
+/// e_j for a row, the power of two that was taken out of them, and their sum.
 #[inline(always)]
 fn exponentials<V: Vector>(
     costs: &[V::Elem],
     h: &[V::Elem],
     scale: V,
-    guess: f64,
+    z: f64,
+    near: bool,
     out: &mut [V::Elem],
 ) -> (f64, f64) {
-    let mut shift = if guess.is_finite() { guess } else { 0.0 };
+    let mut power = if z.is_finite() { (-z * LOG2_E).round() } else { 0.0 };
+    if near && z.is_finite() {
+        let (_, sum) = scaled::<V, false>(costs, h, scale, power, out);
+        return (power, sum);
+    }
     let mut tries = 0;
     loop {
-        // As the lanes see it, so that it cancels exactly.
-        shift = V::Elem::from_f64(shift).to_f64();
-        let (top, sum) = shifted::<V>(costs, h, scale, V::constant(shift), out);
+        let (top, sum) = scaled::<V, true>(costs, h, scale, power, out);
+        let above = top - power * LN_2;
         // Above -30 the clamped exponentials of far entries are still nothing beside the sum.
-        if (top > -30.0 && top < 60.0) || tries == 3 || !top.is_finite() {
-            return (shift, if sum > 0.0 { sum } else { f64::MIN_POSITIVE });
+        if (above > -30.0 && above < 60.0) || tries == 3 || !top.is_finite() {
+            return (power, if sum > 0.0 { sum } else { f64::MIN_POSITIVE });
         }
-        shift -= top;
+        power = (top * LOG2_E).round();
         tries += 1;
     }
 }
 
+/// e_j·2^−power and their sum; also the largest x if `TOP`.
 #[inline(always)]
-fn shifted<V: Vector>(
+fn scaled<V: Vector, const TOP: bool>(
     costs: &[V::Elem],
     h: &[V::Elem],
     scale: V,
-    shift: V,
+    power: f64,
     out: &mut [V::Elem],
 ) -> (f64, f64) {
     let lanes = V::Elem::LANES;
-    let (low, magic) = (math::lowest::<V>(0.0), math::magic::<V>(0.0));
+    let (low, magic) = (math::lowest::<V>(power), math::magic::<V>(power));
     let mut top = [V::constant(f64::NEG_INFINITY); 2];
     let mut all: Sum = [0.0; SUM_LANES];
     let len = costs.len();
@@ -258,18 +276,20 @@ fn shifted<V: Vector>(
         while at + 2 * lanes <= to {
             for i in 0..2 {
                 let at = at + i * lanes;
-                let x = V::load(&costs[at..]).mul_add(scale, V::load(&h[at..])) + shift;
-                top[i] = x.max(top[i]);
-                let e = math::exp_scaled(x.max(low), magic);
+                let x = V::load(&costs[at..]).mul_add(scale, V::load(&h[at..])).max(low);
+                if TOP {
+                    top[i] = x.max(top[i]);
+                }
+                let e = math::exp_scaled(x, magic);
                 e.store(&mut out[at..]);
                 sum[i] = sum[i] + e;
             }
             at += 2 * lanes;
         }
         if at < to {
-            let x = V::load(&costs[at..]).mul_add(scale, V::load(&h[at..])) + shift;
+            let x = V::load(&costs[at..]).mul_add(scale, V::load(&h[at..])).max(low);
             top[0] = x.max(top[0]);
-            let e = math::exp_scaled(x.max(low), magic);
+            let e = math::exp_scaled(x, magic);
             e.store(&mut out[at..]);
             sum[0] = sum[0] + e;
         }
@@ -277,11 +297,10 @@ fn shifted<V: Vector>(
         from = to;
     }
     if whole < len {
-        let mut last = [V::Elem::from_f64(f64::INFINITY); SUM_LANES];
-        last[..len - whole].copy_from_slice(&costs[whole..]);
-        let x = V::load(&last).mul_add(scale, V::load(&h[whole..])) + shift;
+        let last = load_or::<V>(costs, whole, V::Elem::from_f64(f64::INFINITY));
+        let x = last.mul_add(scale, V::load(&h[whole..])).max(low);
         top[0] = x.max(top[0]);
-        let e = math::exp_scaled(x.max(low), magic);
+        let e = math::exp_scaled(x, magic);
         e.store(&mut out[whole..]);
         e.add_to(&mut all);
     }
@@ -292,11 +311,16 @@ fn shifted<V: Vector>(
 #[inline(always)]
 fn weighted<V: Vector>(costs: &[V::Elem], exps: &[V::Elem]) -> f64 {
     let mut all: Sum = [0.0; SUM_LANES];
-    super::vectors::each_vector::<V>(costs, V::Elem::from_f64(0.0), |at, cost| {
-        let open = cost.lt(V::constant(f64::INFINITY));
-        let cost = V::select(open, cost, V::zero());
-        (cost * V::load(&exps[at..])).add_to(&mut all);
-    });
+    let infinity = V::constant(f64::INFINITY);
+    for from in (0..costs.len()).step_by(BLOCK) {
+        let mut sum = V::zero();
+        for at in (from..costs.len().min(from + BLOCK)).step_by(V::Elem::LANES) {
+            let cost = load_or::<V>(costs, at, V::Elem::from_f64(0.0));
+            let cost = V::select(cost.lt(infinity), cost, V::zero());
+            sum = cost.mul_add(V::load(&exps[at..]), sum);
+        }
+        sum.add_to(&mut all);
+    }
     total(&all)
 }
 
@@ -316,10 +340,11 @@ fn add_rows<V: Vector>(exps: &[V::Elem], stride: usize, weights: &[f64; GROUP], 
     let rows: [&[V::Elem]; GROUP] = std::array::from_fn(|r| &exps[r * stride..(r + 1) * stride]);
     let mut at = 0;
     while at < stride {
-        let mut sum = V::load(&rows[0][at..]) * weights[0];
-        for r in 1..GROUP {
-            sum = V::load(&rows[r][at..]).mul_add(weights[r], sum);
+        let mut halves = [V::zero(); 2];
+        for r in 0..GROUP {
+            halves[r % 2] = V::load(&rows[r][at..]).mul_add(weights[r], halves[r % 2]);
         }
+        let sum = halves[0] + halves[1];
         if let Ok(sums) = <&mut Sum>::try_from(&mut sums[at..at + SUM_LANES]) {
             sum.add_to(sums);
         }

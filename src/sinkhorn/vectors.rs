@@ -2,21 +2,19 @@
 
 use crate::simd::{Element, Kernel, SUM_LANES, Simd, Sum, Vector, dispatch, math, total};
 
-/// Calls `work` with every vector of a slice and where it starts; the last one is filled up with `pad`.
+/// The vector that starts at `at`, filled up with `pad` beyond the end.
+///
+/// Loops over rows are written out with it: a closure around the body of one is not always inlined, and without that
+/// every intrinsic in it becomes a call.
 #[inline(always)]
-pub fn each_vector<V: Vector>(numbers: &[V::Elem], pad: V::Elem, mut work: impl FnMut(usize, V)) {
-    let lanes = V::Elem::LANES;
-    let whole = numbers.len() - numbers.len() % lanes;
-    let mut at = 0;
-    while at < whole {
-        work(at, V::load(&numbers[at..]));
-        at += lanes;
+pub fn load_or<V: Vector>(numbers: &[V::Elem], at: usize, pad: V::Elem) -> V {
+    if let Some(lanes) = numbers.get(at..at + V::Elem::LANES) {
+        return V::load(lanes);
     }
-    if at < numbers.len() {
-        let mut last = [pad; SUM_LANES];
-        last[..numbers.len() - at].copy_from_slice(&numbers[at..]);
-        work(at, V::load(&last));
-    }
+    let mut last = [pad; SUM_LANES];
+    let rest = numbers.get(at..).unwrap_or_default();
+    last[..rest.len()].copy_from_slice(rest);
+    V::load(&last)
 }
 
 /// The numbers as another type, filled up to a multiple of [`SUM_LANES`] with `pad`.
