@@ -90,7 +90,7 @@ impl<'a, 'b, C: Cost> Mirror<'a, 'b, C> {
             }
         }
         let h = self.h();
-        let given = Pass { cost: problem.cost, a: problem.a, h: &h, epsilon: problem.epsilon, bend: 1.0 };
+        let given = Pass { cost: problem.cost, a: problem.a, h: &h, epsilon: problem.epsilon, bend: 1.0, near: false };
         let (mut measured, mut columns) = (Measured::default(), vec![0.0; h.len()]);
         pass::<C, f64, f64>(&given, &self.plan, &mut self.z, &mut columns, None, Some(&mut measured))?;
         let error = distance(&columns, problem.a);

@@ -35,7 +35,11 @@ pub fn slope(problem: &Problem<'_, Clouds<'_>>, f: &[f64], g: &[f64], call: &Cal
             dispatch(Chunk { clouds: problem.cost, rows: &rows, h: &h, epsilon: problem.epsilon, first, out });
         })
     };
-    if plan.parallel { install(wanted, run)? } else { run()? }
+    if plan.parallel {
+        install(wanted, run)?;
+    } else {
+        run()?;
+    }
     Ok(out)
 }
 
@@ -72,10 +76,8 @@ impl Kernel for Chunk<'_, '_> {
                 let e = S::F64::select(low.lt(x), math::exp(x.max(low)), S::F64::zero());
                 e.add_to(&mut mass);
                 let met = cost.eq(S::F64::zero());
-                let e = match clouds.distance {
-                    Distance::Euclidean => S::F64::select(met, S::F64::zero(), e * factor / cost),
-                    _ => e,
-                };
+                let euclidean = clouds.distance == Distance::Euclidean;
+                let e = if euclidean { S::F64::select(met, S::F64::zero(), e * factor / cost) } else { e };
                 e.store(&mut flow[at..]);
             }
             for (c, (&x, out)) in clouds.point(row).iter().zip(out.iter_mut()).enumerate() {
@@ -84,10 +86,7 @@ impl Kernel for Chunk<'_, '_> {
                 let mut sum: Sum = [0.0; SUM_LANES];
                 for at in (0..len).step_by(f64::LANES) {
                     let apart = x - S::F64::load(&y[at..]);
-                    let along = match clouds.distance {
-                        Distance::Manhattan => sign(apart),
-                        _ => apart,
-                    };
+                    let along = if clouds.distance == Distance::Manhattan { sign(apart) } else { apart };
                     (along * S::F64::load(&flow[at..])).add_to(&mut sum);
                 }
                 let times = match clouds.distance {
