@@ -35,9 +35,12 @@ from kullback.divergences import (
     triangular_discrimination,
     tsallis_entropy,
 )
+from kullback.entropic import ConvergenceWarning, SinkhornResult, sinkhorn
+from kullback.entropic_batch import SinkhornBatchResult, sinkhorn_batch
 from kullback.estimators import SampledKL, sampled_kl
 from kullback.gradients import value_and_grad
 from kullback.pairwise import nearest, pairwise
+from kullback.transport import sinkhorn_divergence, sinkhorn_points
 
 if TYPE_CHECKING:
     from kullback.scoring import LogitsWriter, pack, score
@@ -53,6 +56,9 @@ __all__ = [
     "bhattacharyya_distance",
     "cauchy_schwarz_divergence",
     "chi2_divergence",
+    "ConvergenceWarning",
+    "SinkhornBatchResult",
+    "SinkhornResult",
     "compare",
     "cross_entropy",
     "divergence",
@@ -77,6 +83,10 @@ __all__ = [
     "score",
     "set_num_threads",
     "skew_kl_divergence",
+    "sinkhorn",
+    "sinkhorn_batch",
+    "sinkhorn_divergence",
+    "sinkhorn_points",
     "squared_hellinger",
     "total_variation",
     "triangular_discrimination",
