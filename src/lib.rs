@@ -12,7 +12,7 @@
 //! moments, sweep  the first pass over logits: normalisers and KL;   linear: totals of weights
 //! terms, pair     the second pass: terms of two distributions, seen from the larger side
 //! divergences     the table: one row a divergence
-//! sided           the second pass for terms that need room:   powers, mixtures, cosine
+//! sided, js_many  the second pass for terms that need room:   powers, mixtures, cosine
 //! entropy, renyi_entropy, order             what concerns one row only
 //! ```
 //!
@@ -34,6 +34,7 @@ pub mod divergences;
 pub mod entropy;
 pub mod error;
 pub mod evaluate;
+pub mod js_many;
 pub mod linear;
 pub mod mixtures;
 pub mod moments;
@@ -58,6 +59,7 @@ pub use batch::Matrix;
 pub use compare::{Column, Values, compare};
 pub use error::{Argument, Error, Result};
 pub use evaluate::{Metric, divergence, entropy};
+pub use js_many::js_divergence_many;
 pub use pool::Call;
 pub use renyi_entropy::{renyi_entropy, tsallis_entropy};
 pub use rows::{Kind, Numbers};

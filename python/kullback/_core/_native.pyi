@@ -14,6 +14,7 @@ __all__ = [
     "divergence",
     "exp_sum",
     "isa",
+    "js_divergence_many",
     "num_threads",
     "read_rate",
     "registry",
@@ -48,6 +49,9 @@ def compare(
     threads: int,
     /,
 ) -> dict[str, npt.NDArray[Any]]: ...
+def js_divergence_many(
+    p: npt.NDArray[Any], kind: str, weights: list[float], temperature: float, threads: int, /
+) -> npt.NDArray[np.float64]: ...
 def registry() -> list[str]: ...
 def num_threads() -> int: ...
 def set_num_threads(n: int, /) -> None: ...
