@@ -22,9 +22,10 @@ from typing import Any
 import harness
 import numpy as np
 import numpy.typing as npt
-import truth
 
 import kullback as kb
+from kullback.bench import environment, truth
+from kullback.bench.timing import interleave
 
 Array = npt.NDArray[Any]
 Pairwise = Callable[[Array, Array], Array]
@@ -53,8 +54,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         parser.error(f"--peers knows {', '.join(PEERS)}; got {', '.join(unknown)}")
     if min(arguments.rows, arguments.vocabulary, arguments.threads, arguments.rounds) < 1:
         parser.error("--rows, --vocabulary, --threads and --rounds must be at least 1")
-    facts = harness.environment()
-    print(harness.describe(facts), flush=True)
+    facts = environment.environment()
+    print(environment.describe(facts), flush=True)
     if facts["kullback"]["backend"] != "native" or facts["kullback"]["build_profile"] != "release":
         print("pairwise: needs the native module, built for release", file=sys.stderr)
         return 1
@@ -66,7 +67,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         "metrics": [
             measure(metric, p, q, names, arguments.threads, arguments.rounds) for metric in ("kl", "js_distance")
         ],
-        "load_average_after": harness.load_average(),
+        "load_average_after": environment.load_average(),
     }
     show(report)
     harness.write_json(arguments.json, report)
@@ -91,7 +92,7 @@ def _softmax(x: Array) -> Array:
 def measure(metric: str, p: Array, q: Array, names: Sequence[str], threads: int, rounds: int) -> dict[str, Any]:
     """Check and time one metric by every library that has it."""
     some = np.unique(np.linspace(0, len(p) - 1, 4).astype(int))
-    exact = np.array([[truth.values(metric, p[[i]], q[[j]], kind="probs")[0] for j in some] for i in some])
+    exact = np.array([[truth.values([metric], p[[i]], q[[j]], kind="probs")[metric][0] for j in some] for i in some])
     ours = partial(kb.pairwise, metric=metric, threads=threads)
     error = worst_error(ours(p[some], q[some]), exact)
     if not error <= PROMISE:
@@ -110,7 +111,7 @@ def measure(metric: str, p: Array, q: Array, names: Sequence[str], threads: int,
             raise SystemExit(f"pairwise: {name} is wrong for {metric}: relative error {far_error:.2g}")
         contestants[name] = partial(run, p, q)
         entries.append({"library": name, "threads": threads, "worst_error": worst_error(found, exact)})
-    timings = harness.interleave(contestants, rounds)
+    timings = interleave(contestants, rounds)
     for entry in entries:
         name = str(entry["library"])
         entry["seconds"] = timings.median(name)

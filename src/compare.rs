@@ -225,7 +225,7 @@ impl RowPair<'_> {
         };
         let entropy = if entropies {
             [
-                entropy(&moments.x, moments.lse_x, tops[0], sums[4]),
+                entropy(&moments.x, moments.lse_x(), tops[0], sums[4]),
                 entropy(&moments.y, moments.lse_y(), tops[1], sums[5]),
             ]
         } else {
@@ -259,7 +259,7 @@ impl RowPair<'_> {
 /// What the target token gets.
 fn target_log_probs(rows: &Prepared<'_>, target: usize) -> AtTarget {
     let log_prob = match rows {
-        Prepared::Logs(m) => [m.x.at(target) - m.lse_x, m.y.at(target) - m.lse_y()],
+        Prepared::Logs(m) => [m.x.at(target) - m.lse_x(), m.y.at(target) - m.lse_y()],
         Prepared::Weights(p, q, totals) => [log_share(p.at(target), &totals[0]), log_share(q.at(target), &totals[1])],
         Prepared::Nothing => [f64::NAN; 2],
     };

@@ -52,6 +52,9 @@ pub enum Error {
     /// A parameter that is missing, out of range, or not one of its name.
     #[error("parameter: {0}")]
     Parameter(String),
+    /// A transport problem that is none.
+    #[error(transparent)]
+    Transport(#[from] crate::sinkhorn::Flaw),
     /// Arrays whose sizes do not fit together.
     #[error("{0}")]
     Shape(String),

@@ -6,6 +6,7 @@ use crate::error::{Error, Result};
 use crate::pool::Call;
 use crate::prepare::{Prepared, Side, prepare};
 use crate::terms::{Single, log_sums, weight_sums};
+use crate::weight_kl;
 
 /// Names that take two arguments but are no row of the table: they are made of others.
 pub const COMPOSED: &[&str] = &["cross_entropy"];
@@ -15,6 +16,7 @@ pub fn value<D: Divergence>(_: D, rows: &Prepared<'_>, parallel: bool) -> f64 {
     let sum = match rows {
         Prepared::Nothing => return f64::NAN,
         Prepared::Logs(moments) if D::IS_KL => return moments.kl,
+        Prepared::Weights(p, q, totals) if D::IS_KL => return weight_kl::of_weights(*p, *q, totals, parallel),
         Prepared::Logs(moments) => log_sums(moments, Single(D::Term::default()), parallel)[0],
         Prepared::Weights(p, q, totals) => weight_sums(*p, *q, totals, Single(D::Term::default()), parallel)[0],
     };
@@ -66,8 +68,20 @@ impl Metric {
         }
     }
 
+    /// KL of either direction where both rows are probabilities, which needs no preparation.
+    fn of_probs(&self, p: &Side<'_>, q: &Side<'_>, parallel: bool) -> Option<f64> {
+        match self {
+            Metric::Listed(Row::Kl(_)) => weight_kl::of_probs(p, q, parallel),
+            Metric::Listed(Row::ReverseKl(_)) => weight_kl::of_probs(q, p, parallel),
+            _ => None,
+        }
+    }
+
     /// The value for two rows.
     pub fn of_sides(&self, p: &Side<'_>, q: &Side<'_>, parallel: bool) -> Result<f64> {
+        if let Some(value) = self.of_probs(p, q, parallel) {
+            return Ok(value);
+        }
         if self.is_wide() {
             let (p, q) = (p.in_wide_lanes(), q.in_wide_lanes());
             return self.value(&prepare(&p, &q, parallel)?, &p, parallel);

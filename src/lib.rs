@@ -9,11 +9,14 @@
 //! prepare         checks; normalisers; one domain for both sides
 //! rows            a row, cut into segments and blocks, as lanes
 //! simd            the instruction set, detected once; lane mathematics
-//! moments, sweep  the first pass over logits: normalisers and KL;   linear: totals of weights
+//! moments, sweep  the first pass over logits: normalisers and KL
+//! weight_kl       KL of probabilities in one read;   linear: totals of weights
 //! terms, pair     the second pass: terms of two distributions, seen from the larger side
 //! divergences     the table: one row a divergence
 //! sided           the second pass for terms that need room:   powers, mixtures, cosine
-//! entropy, renyi_entropy, order             what concerns one row only
+//! entropy, order  what concerns one row only;   renyi_entropy: the other entropies
+//! sinkhorn        entropic optimal transport, a family of its own
+//! wasserstein     transport on the line: sorting, the monotone plan, projections
 //! ```
 //!
 //! ```
@@ -49,8 +52,11 @@ pub mod rows;
 pub mod scalar;
 pub mod sided;
 pub mod simd;
+pub mod sinkhorn;
 pub mod sweep;
 pub mod terms;
+pub mod wasserstein;
+pub mod weight_kl;
 
 #[cfg(feature = "python")]
 mod python;

@@ -10,10 +10,10 @@ use crate::prepare::Prepared;
 use crate::sided::{Addends, MOST, Sided, sums};
 use crate::simd::{Element, Vector, math};
 
-/// KL(first‖share·first + (1 − share)·other), relative to the larger of the two.
+/// KL(first‖share·first + rest·other), relative to the larger of the two; share + rest = 1, each with its own digits.
 #[inline(always)]
-fn to_mixture<V: Vector>(at: &Sided<V>, first_larger: impl Fn(V, V) -> V, share: f64) -> V {
-    let (share, rest) = (V::constant(share), V::constant(1.0 - share));
+fn to_mixture<V: Vector>(at: &Sided<V>, first_larger: impl Fn(V, V) -> V, [share, rest]: [f64; 2]) -> V {
+    let (share, rest) = (V::constant(share), V::constant(rest));
     // Where the divergence is infinite without the share, the share must not vanish either.
     let tiny = V::constant(libm::exp2(V::Elem::MIN_EXPONENT));
     let first = first_larger(V::one(), at.s);
@@ -42,7 +42,7 @@ impl SkewDivergence {
 impl Addends for SkewDivergence {
     #[inline(always)]
     fn values<V: Vector>(&self, at: &Sided<V>) -> [V; MOST] {
-        let term = to_mixture(at, |p_side, q_side| at.by_side(p_side, q_side), self.alpha);
+        let term = to_mixture(at, |p_side, q_side| at.by_side(p_side, q_side), [self.alpha, 1.0 - self.alpha]);
         [at.big * term, V::zero(), V::zero(), V::zero()]
     }
 }
@@ -74,8 +74,8 @@ impl Addends for JensenShannon {
     #[inline(always)]
     fn values<V: Vector>(&self, at: &Sided<V>) -> [V; MOST] {
         let (weight, rest) = (self.weight, 1.0 - self.weight);
-        let of_p = to_mixture(at, |p_side, q_side| at.by_side(p_side, q_side), weight);
-        let of_q = to_mixture(at, |q_side, p_side| at.by_side(p_side, q_side), rest);
+        let of_p = to_mixture(at, |p_side, q_side| at.by_side(p_side, q_side), [weight, rest]);
+        let of_q = to_mixture(at, |q_side, p_side| at.by_side(p_side, q_side), [rest, weight]);
         let term = V::constant(weight).mul_add(of_p, V::constant(rest) * of_q);
         [at.big * term, V::zero(), V::zero(), V::zero()]
     }

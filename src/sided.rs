@@ -80,8 +80,8 @@ struct LogSource {
 
 impl LogSource {
     fn new(moments: &Moments<'_>) -> Self {
-        let Moments { lse_x, offset, correction, .. } = *moments;
-        Self { lse: [lse_x, moments.lse_y()], offset, correction }
+        let Moments { offset, correction, .. } = *moments;
+        Self { lse: [moments.lse_x(), moments.lse_y()], offset, correction }
     }
 }
 

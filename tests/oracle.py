@@ -106,8 +106,8 @@ def _tsallis_entropy(p: Numbers, _: Numbers, order: Any) -> Any:
 
 
 def js_of_many(rows: Sequence[Numbers], weights: Sequence[Any]) -> float:
-    """Evaluate the Jensen-Shannon divergence of several distributions."""
-    shares = [_CONTEXT.mpf(weight) for weight in weights]
+    """Evaluate the Jensen-Shannon divergence of several distributions; the weights are normalised."""
+    shares = [_CONTEXT.mpf(weight) / _CONTEXT.fsum(weights) for weight in weights]
     middle = [_CONTEXT.fsum(w * x for w, x in zip(shares, column, strict=True)) for column in zip(*rows, strict=True)]
     return float(_CONTEXT.fsum(w * _kl(row, middle) for w, row in zip(shares, rows, strict=True) if w))
 

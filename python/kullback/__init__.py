@@ -35,23 +35,30 @@ from kullback.divergences import (
     triangular_discrimination,
     tsallis_entropy,
 )
+from kullback.entropic import ConvergenceWarning, SinkhornResult, sinkhorn
+from kullback.entropic_batch import SinkhornBatchResult, sinkhorn_batch
 from kullback.estimators import SampledKL, sampled_kl
 from kullback.gradients import value_and_grad
 from kullback.pairwise import nearest, pairwise
+from kullback.transport import sinkhorn_divergence, sinkhorn_points
 
 if TYPE_CHECKING:
-    from kullback.scoring import score
+    from kullback.scoring import LogitsWriter, pack, score
 
 __version__ = version()
 
 __all__ = [
     "Comparison",
+    "LogitsWriter",
     "SampledKL",
     "acceptance_rate",
     "alpha_divergence",
     "bhattacharyya_distance",
     "cauchy_schwarz_divergence",
     "chi2_divergence",
+    "ConvergenceWarning",
+    "SinkhornBatchResult",
+    "SinkhornResult",
     "compare",
     "cross_entropy",
     "divergence",
@@ -68,6 +75,7 @@ __all__ = [
     "kl_divergence",
     "nearest",
     "neyman_chi2_divergence",
+    "pack",
     "pairwise",
     "renyi_divergence",
     "renyi_entropy",
@@ -75,6 +83,10 @@ __all__ = [
     "score",
     "set_num_threads",
     "skew_kl_divergence",
+    "sinkhorn",
+    "sinkhorn_batch",
+    "sinkhorn_divergence",
+    "sinkhorn_points",
     "squared_hellinger",
     "total_variation",
     "triangular_discrimination",
@@ -83,13 +95,15 @@ __all__ = [
     "value_and_grad",
 ]
 
+_LAZY = {"LogitsWriter", "pack", "score"}
+
 
 def __getattr__(name: str) -> Any:
     """Import scoring when it is first used: reading files needs more than divergences do."""
-    if name == "score":
-        from kullback.scoring import score
+    if name in _LAZY:
+        from kullback import scoring
 
-        return score
+        return getattr(scoring, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 

@@ -105,7 +105,7 @@ impl<'a> Ready<'a> {
         let Some(top) = peak(&side.row, false) else { return Ok(ready) };
         let mass = dispatch(Mass { row: side.row, top: top.value });
         let log_mass = libm::log(mass);
-        side.check_log_probs(top.value + log_mass, false)?;
+        side.check_log_probs(|| top.value + log_mass, false)?;
         ready.unit = Unit::Logs { top: top.value, inverse: 1.0 / mass, log_mass };
         Ok(ready)
     }

@@ -8,6 +8,9 @@ mod call;
 mod divergences;
 mod machine;
 mod pairwise;
+mod points;
+mod sinkhorn;
+mod wasserstein;
 
 /// The fast kernels behind the public functions of `kullback`.
 #[pyo3::pymodule]
@@ -27,6 +30,18 @@ mod _native {
 
     #[pymodule_export]
     use super::pairwise::{nearest, pairwise};
+
+    #[pymodule_export]
+    use super::points::{
+        sinkhorn_mirror, sinkhorn_points, sinkhorn_points_apply, sinkhorn_points_plan, sinkhorn_points_slope,
+        soft_minima,
+    };
+
+    #[pymodule_export]
+    use super::sinkhorn::{ProblemError, sinkhorn, sinkhorn_apply, sinkhorn_batch, sinkhorn_plan};
+
+    #[pymodule_export]
+    use super::wasserstein::{monotone_plan, sliced_wasserstein, wasserstein_1d};
 
     #[pymodule_init]
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {

@@ -16,7 +16,7 @@ def skew_value(pair: Pair, alpha: float) -> Array:
     """KL(p || alpha p + (1 - alpha) q)."""
     if alpha == 0.0:
         return pair.total(phi, phi_mirrored)
-    return np.asarray((pair.larger * _to_mixture(pair, pair.t <= 0.0, alpha)).sum(axis=-1))
+    return np.asarray((pair.larger * _to_mixture(pair, pair.t <= 0.0, alpha, 1.0 - alpha)).sum(axis=-1))
 
 
 def half_js_value(pair: Pair) -> Array:
@@ -26,14 +26,16 @@ def half_js_value(pair: Pair) -> Array:
 
 def js_value(pair: Pair, weight: float) -> Array:
     """Return weight KL(p || m) + (1 - weight) KL(q || m), m = weight p + (1 - weight) q."""
-    of_p = _to_mixture(pair, pair.t <= 0.0, weight)
-    of_q = _to_mixture(pair, pair.t > 0.0, 1.0 - weight)
-    return np.asarray((pair.larger * (weight * of_p + (1.0 - weight) * of_q)).sum(axis=-1))
+    rest = 1.0 - weight
+    if 0.0 in (weight, rest):
+        return np.zeros(len(pair.t))
+    of_p = _to_mixture(pair, pair.t <= 0.0, weight, rest)
+    of_q = _to_mixture(pair, pair.t > 0.0, rest, weight)
+    return np.asarray((pair.larger * (weight * of_p + rest * of_q)).sum(axis=-1))
 
 
-def _to_mixture(pair: Pair, first_larger: npt.NDArray[np.bool_], share: float) -> Array:
-    """Terms of KL(first || m), relative to the larger of p and q."""
-    rest = 1.0 - share
+def _to_mixture(pair: Pair, first_larger: npt.NDArray[np.bool_], share: float, rest: float) -> Array:
+    """Terms of KL(first || share first + rest other), relative to the larger of p and q."""
     if rest == 0.0:
         return np.zeros_like(pair.t)
     power = np.exp(pair.below)
