@@ -416,6 +416,29 @@ def test_folders_of_npy_and_parquet(tmp_path):
         open_source(tmp_path / "npy")
 
 
+@pytest.mark.parametrize("name", ["npy", "npz-deflated", "parquet", "llama.cpp"])
+def test_many_small_files_are_scored_like_one(tmp_path, name, monkeypatch):
+    monkeypatch.setattr(plan, "_PART_BYTES", 37 * 60 * 4)
+    rng = np.random.default_rng(0)
+    p = rng.normal(0, 3, (200, 60)).astype(np.float32)
+    (tmp_path / "p").mkdir()
+    for number in range(40):
+        (tmp_path / str(number)).mkdir()
+        path = formats.write(name, tmp_path / str(number), p[5 * number : 5 * number + 5])
+        suffix = {"parquet": ".parquet", "llama.cpp": ".kld"}.get(name, path.suffix)
+        path.rename(tmp_path / "p" / f"{number}{suffix}")
+    np.save(tmp_path / "q.npy", p + rng.normal(0, 0.1, p.shape).astype(np.float32))
+    np.save(tmp_path / "whole.npy", p)
+    options = {"metrics": "kl", "group_size": 5}
+    joined = score(tmp_path / "p", tmp_path / "q.npy", tmp_path / "a", memory=12 << 20, metrics="kl")["q"]
+    small = score(tmp_path / "p", tmp_path / "q.npy", tmp_path / "b", memory=12 << 20, **options)["q"]
+    whole = score(tmp_path / "whole.npy", tmp_path / "q.npy", tmp_path / "c", **options)["q"]
+    assert joined["kl"] == small["kl"]
+    assert joined.n_groups == 40
+    if name != "llama.cpp":
+        assert small["kl"] == whole["kl"]
+
+
 def test_a_file_that_changes_while_it_is_read(tmp_path):
     for number in range(8):
         np.save(tmp_path / f"{number}.npy", np.zeros((3, 4), np.float32))
