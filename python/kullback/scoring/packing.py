@@ -1,12 +1,12 @@
 """Log-probabilities in 16 bits: a row becomes its maximum, a step, and one code for each token.
 
 ``log p = maximum + step * (code - 65535)``, and code 0 stands for an exact -inf. The step is the row's whole finite
-range divided by 65534 or a little more, so nothing is lifted to a floor, and codes are counted from the top, so that the most probable
-token is exact and those near it lose nothing to rounding in float32. Rounding moves a log-probability by up to half a
-step; decoded rows are normalised again, which leaves a KL of about step²/24 at most: 1e-8 nats for a row that spans 32
-nats. A token more than 128 nats below the best one (p < 1e-55: it was masked with a large number) would take the
-precision from all others; it is lifted to the lowest of them, or to 48 nats below the best one if that is lower, where
-a hundred thousand such tokens have a mass of 1e-16.
+range divided by 65534 or a little more, so nothing is lifted to a floor, and codes are counted from the top, so that
+the most probable token is exact and those near it lose nothing to rounding in float32. Rounding moves a
+log-probability by up to half a step; decoded rows are normalised again, which leaves a KL of about step²/24 at most:
+1e-8 nats for a row that spans 32 nats. A token more than 128 nats below the best one (p < 1e-55: it was masked with a
+large number) would take the precision from all others; it is lifted to the lowest of them, or to 48 nats below the
+best one if that is lower, where a hundred thousand such tokens have a mass of 1e-16.
 """
 
 from __future__ import annotations
