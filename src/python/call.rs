@@ -32,8 +32,9 @@ impl From<Error> for PyErr {
             Error::Normalisation { argument, row, value } => {
                 RowError::new_err(("normalisation", argument.name(), row, -1i64, value))
             }
+            Error::Transport(flaw) => super::sinkhorn::problem_error(&flaw),
             Error::Interrupted => PyKeyboardInterrupt::new_err(()),
-            Error::UnknownName(_) | Error::Shape(_) => PyValueError::new_err(error.to_string()),
+            Error::UnknownName(_) | Error::Parameter(_) | Error::Shape(_) => PyValueError::new_err(error.to_string()),
         }
     }
 }

@@ -7,6 +7,10 @@ mod arrays;
 mod call;
 mod divergences;
 mod machine;
+mod pairwise;
+mod points;
+mod sinkhorn;
+mod wasserstein;
 
 /// The fast kernels behind the public functions of `kullback`.
 #[pyo3::pymodule]
@@ -23,6 +27,21 @@ mod _native {
     use super::machine::{
         available_isas, build_profile, exp_sum, isa, num_threads, read_rate, set_isa, set_num_threads,
     };
+
+    #[pymodule_export]
+    use super::pairwise::{nearest, pairwise};
+
+    #[pymodule_export]
+    use super::points::{
+        sinkhorn_mirror, sinkhorn_points, sinkhorn_points_apply, sinkhorn_points_plan, sinkhorn_points_slope,
+        soft_minima,
+    };
+
+    #[pymodule_export]
+    use super::sinkhorn::{ProblemError, sinkhorn, sinkhorn_apply, sinkhorn_batch, sinkhorn_plan};
+
+    #[pymodule_export]
+    use super::wasserstein::{monotone_plan, sliced_wasserstein, wasserstein_1d};
 
     #[pymodule_init]
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {

@@ -44,7 +44,7 @@ def test_score_prints_a_table_and_writes_the_files(run, pair, tmp_path):
 def test_the_command_does_what_the_function_does(run, pair, tmp_path):
     np.save(tmp_path / "t.npy", np.arange(40))
     options = {
-        "metrics": "kl,js",
+        "metrics": "kl,js,renyi:order=2,skew_kl:alpha=0.25",
         "vocab_size": 50,
         "temperature": 1.5,
         "group_size": 4,
@@ -90,6 +90,7 @@ def test_truncation_warning_goes_to_standard_error(run, pair, tmp_path):
         (["score", "p.npy", "q.npy", "--out", "out", "--engine", "ray"], "'ray' is not available"),
         (["score", "p.npy", "q.npy", "--out", "out", "--memory", "lots"], "512MiB"),
         (["score", "p.npy", "q.npy", "--out", "out", "--metrics", "kl,nonsense"], "nonsense"),
+        (["score", "p.npy", "q.npy", "--out", "out", "--metrics", "kl,renyi"], "renyi:order=2"),
         (["score", "p.npy", "q.npy", "--out", "out", "--vocab-size", "0"], "at least 1"),
         (["score", "p.npy", "q.npy", "--out", "out", "--nonsense"], "No such option"),
         (["inspect"], "Missing argument"),

@@ -41,8 +41,9 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """
     try:
         raise SystemExit(_run(list(sys.argv[1:] if arguments is None else arguments)))
-    except KeyboardInterrupt:
-        _fail("interrupted; finished parts are kept, and the same command continues where this one stopped", 130)
+    except KeyboardInterrupt as error:
+        kept = "interrupted; finished parts are kept, and the same command continues where this one stopped"
+        _fail(error if error.args else kept, 130)
     except BrokenPipeError:
         # The reader of our output has gone; say nothing, and keep Python from flushing into the closed pipe at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

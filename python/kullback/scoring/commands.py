@@ -12,6 +12,7 @@ from click.shell_completion import get_completion_class
 from rich.console import Console
 from rich.text import Text
 
+from ..bench.command import bench
 from .engine import score as run_score
 from .help import COMPLETION_EXAMPLES, INSPECT_EXAMPLES, PACK_EXAMPLES, SCORE_EXAMPLES, PlainEpilog
 from .inputs import describe_file
@@ -57,7 +58,7 @@ def kullback(context: click.Context) -> None:
 @click.argument("reference", type=click.Path())
 @click.argument("candidates", type=click.Path(), nargs=-1, required=True)
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="Directory for the result.")
-@click.option("--metrics", metavar="NAME,…", help="Columns to compute; all by default.")
+@click.option("--metrics", metavar="NAME,…", help="Columns to compute, as in kl,renyi:order=2; all by default.")
 @click.option("--targets", type=click.Path(path_type=Path), help=".npy file with the token that followed each row.")
 @click.option("--vocab-size", type=int, metavar="N", help="Use only the first N columns of every file.")
 @click.option("--temperature", type=float, default=1.0, metavar="T", help="Divide logits by T.")
@@ -157,6 +158,9 @@ def inspect(files: tuple[str, ...], dtype: str | None, shape: str | None, offset
             click.echo(f"{name:<{width}}  {value:,}" if is_count else f"{name:<{width}}  {value}")
         for warning in warnings:
             click.echo(f"kullback: warning: {warning}", err=True)
+
+
+kullback.add_command(bench)
 
 
 @kullback.command(cls=PlainEpilog, epilog=COMPLETION_EXAMPLES)

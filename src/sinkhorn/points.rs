@@ -1,0 +1,207 @@
+//! Costs between the points of two clouds, computed row by row and never stored.
+//!
+//! ```text
+//! sqeuclidean  s·Σ_c (x_c − y_c)²      euclidean  s·√Σ_c (x_c − y_c)²      manhattan  s·Σ_c |x_c − y_c|
+//! ```
+//!
+//! Coordinates are subtracted, not expanded into x² − 2xy + y²: the cost of points near each other keeps its digits,
+//! however far from the origin they lie. Columns lie coordinate by coordinate, so that lanes run over points, and in
+//! both precisions: sweeps that may run in float32 do, the final ones see the float64 coordinates.
+
+use super::cost::{Cost, Number};
+use super::problem::{Extent, Flaw};
+use super::vectors::padded;
+use crate::simd::{SUM_LANES, Simd, Vector};
+
+/// Beyond this magnitude a float32 square may overflow, and below its inverse vanish.
+const FAR: f64 = 1e15;
+
+/// Pairs up to which the kernel is kept between sweeps: at most 32 MB.
+const KEPT: usize = 1 << 22;
+
+/// What lies between two points.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Distance {
+    /// Sum of squares.
+    SquaredEuclidean,
+    /// Its root.
+    Euclidean,
+    /// Sum of magnitudes.
+    Manhattan,
+}
+
+impl Distance {
+    /// The distance of that name.
+    pub fn from_name(name: &str) -> Option<Distance> {
+        Some(match name {
+            "sqeuclidean" => Distance::SquaredEuclidean,
+            "euclidean" => Distance::Euclidean,
+            "manhattan" => Distance::Manhattan,
+            _ => return None,
+        })
+    }
+}
+
+/// Two clouds.
+#[derive(Clone, Debug)]
+pub struct Clouds<'a> {
+    x: &'a [f64],
+    /// Columns, coordinate by coordinate, each filled up to whole vectors.
+    narrow: Vec<f32>,
+    wide: Vec<f64>,
+    stride: usize,
+    columns: usize,
+    /// Coordinates of a point.
+    pub dimension: usize,
+    /// What lies between two points.
+    pub distance: Distance,
+    /// Factor of every cost.
+    pub scale: f64,
+    extent: Extent,
+    far: bool,
+}
+
+impl<'a> Clouds<'a> {
+    /// Clouds of points with `dimension` finite coordinates each, point after point.
+    pub fn new(x: &'a [f64], y: &[f64], dimension: usize, distance: Distance, scale: f64) -> Result<Self, Flaw> {
+        for (argument, points) in [("x", x), ("y", y)] {
+            if dimension == 0 || points.is_empty() || !points.len().is_multiple_of(dimension) {
+                return Err(Flaw::new("length", argument, points.len(), dimension, f64::NAN));
+            }
+            if let Some(at) = points.iter().position(|x| !x.is_finite()) {
+                return Err(Flaw::new("not finite", argument, at / dimension, at % dimension, points[at]));
+            }
+        }
+        let columns = y.len() / dimension;
+        let stride = columns.next_multiple_of(SUM_LANES);
+        let (mut narrow, mut wide) = (Vec::with_capacity(dimension * stride), Vec::with_capacity(dimension * stride));
+        let mut coordinate = vec![0.0; columns];
+        for c in 0..dimension {
+            for (out, point) in coordinate.iter_mut().zip(y.chunks_exact(dimension)) {
+                *out = point[c];
+            }
+            narrow.extend(padded::<f32>(&coordinate, 0.0));
+            wide.extend(padded::<f64>(&coordinate, 0.0));
+        }
+        let (highest, largest) = reach(x, y, dimension, distance);
+        let extent = Extent { lowest: 0.0, highest: scale * highest, forbids: false };
+        if !extent.highest.is_finite() {
+            return Err(Flaw::new("too far", "x", 0, 0, largest));
+        }
+        let far = largest > FAR || extent.highest > FAR || (largest > 0.0 && largest < 1.0 / FAR);
+        Ok(Self { x, narrow, wide, stride, columns, dimension, distance, scale, extent, far })
+    }
+
+    /// The coordinates of a row.
+    pub fn point(&self, row: usize) -> &'a [f64] {
+        &self.x[row * self.dimension..(row + 1) * self.dimension]
+    }
+
+    /// Coordinate `c` of the columns, filled up to whole vectors.
+    #[inline(always)]
+    pub fn coordinate<E: Number>(&self, c: usize) -> &[E] {
+        let range = c * self.stride..(c + 1) * self.stride;
+        E::either(&self.narrow, &self.wide, range)
+    }
+
+    #[inline(always)]
+    fn fill<S: Simd, E: Number, const D: usize>(&self, point: &[f64], out: &mut [E]) {
+        match self.distance {
+            Distance::SquaredEuclidean => self.each::<S, E, D>(point, out, |sum, x| x.mul_add(x, sum), |sum| sum),
+            Distance::Euclidean => self.each::<S, E, D>(point, out, |sum, x| x.mul_add(x, sum), Vector::sqrt),
+            Distance::Manhattan => self.each::<S, E, D>(point, out, |sum, x| sum + x.abs(), |sum| sum),
+        }
+    }
+
+    /// One row; D coordinates if that is not 0.
+    #[inline(always)]
+    fn each<S: Simd, E: Number, const D: usize>(
+        &self,
+        point: &[f64],
+        out: &mut [E],
+        add: impl Fn(E::In<S>, E::In<S>) -> E::In<S>,
+        last: impl Fn(E::In<S>) -> E::In<S>,
+    ) {
+        let lanes = E::LANES;
+        let scale = E::In::<S>::constant(self.scale);
+        if D > 0 {
+            let x: [E::In<S>; D] = std::array::from_fn(|c| E::In::<S>::constant(point[c]));
+            let y: [&[E]; D] = std::array::from_fn(|c| self.coordinate::<E>(c));
+            for at in (0..self.stride).step_by(lanes) {
+                let mut sum = E::In::<S>::zero();
+                for c in 0..D {
+                    sum = add(sum, x[c] - E::In::<S>::load(&y[c][at..at + lanes]));
+                }
+                (last(sum) * scale).store(&mut out[at..at + lanes]);
+            }
+            return;
+        }
+        // Four vectors at a time: their chains of additions run side by side, and each coordinate is spread once.
+        let mut at = 0;
+        while at < self.stride {
+            let count = ((self.stride - at) / lanes).min(4);
+            let mut sums = [E::In::<S>::zero(); 4];
+            for (c, &x) in point.iter().enumerate() {
+                let x = E::In::<S>::constant(x);
+                let y = &self.coordinate::<E>(c)[at..at + count * lanes];
+                for (sum, y) in sums.iter_mut().zip(y.chunks_exact(lanes)) {
+                    *sum = add(*sum, x - E::In::<S>::load(y));
+                }
+            }
+            for (sum, out) in sums.iter().zip(out[at..at + count * lanes].chunks_exact_mut(lanes)) {
+                (last(*sum) * scale).store(out);
+            }
+            at += count * lanes;
+        }
+    }
+}
+
+/// An upper bound of the distance of any two points, and the largest magnitude of a coordinate.
+fn reach(x: &[f64], y: &[f64], dimension: usize, distance: Distance) -> (f64, f64) {
+    let (mut sum, mut largest) = (0.0f64, 0.0f64);
+    let span = |points: &[f64], c: usize| {
+        let along = points.iter().skip(c).step_by(dimension);
+        along.fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), &x| (low.min(x), high.max(x)))
+    };
+    for c in 0..dimension {
+        let ((low_x, high_x), (low_y, high_y)) = (span(x, c), span(y, c));
+        let far = (high_x - low_y).max(high_y - low_x).max(0.0);
+        sum += if distance == Distance::Manhattan { far } else { far * far };
+        largest = largest.max(high_x.abs()).max(low_x.abs()).max(high_y.abs()).max(low_y.abs());
+    }
+    (if distance == Distance::Euclidean { sum.sqrt() } else { sum }, largest)
+}
+
+impl Cost for Clouds<'_> {
+    fn rows(&self) -> usize {
+        self.x.len() / self.dimension
+    }
+
+    fn columns(&self) -> usize {
+        self.columns
+    }
+
+    fn is_wide(&self) -> bool {
+        self.far
+    }
+
+    fn is_lazy(&self) -> bool {
+        self.rows().saturating_mul(self.columns) > KEPT
+    }
+
+    fn known_extent(&self) -> Option<Extent> {
+        Some(self.extent)
+    }
+
+    #[inline(always)]
+    fn row<'b, S: Simd, E: Number>(&'b self, index: usize, buffer: &'b mut [E]) -> &'b [E] {
+        let (point, out) = (self.point(index), &mut buffer[..self.stride]);
+        match self.dimension {
+            1 => self.fill::<S, E, 1>(point, out),
+            2 => self.fill::<S, E, 2>(point, out),
+            3 => self.fill::<S, E, 3>(point, out),
+            _ => self.fill::<S, E, 0>(point, out),
+        }
+        &out[..self.columns]
+    }
+}

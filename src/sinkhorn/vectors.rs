@@ -1,0 +1,130 @@
+//! Vectors of one number a row or a column, in lanes.
+
+use crate::simd::{Element, Kernel, SUM_LANES, Simd, Sum, Vector, dispatch, math, total};
+
+/// The vector that starts at `at`, filled up with `pad` beyond the end.
+///
+/// Loops over rows are written out with it: a closure around the body of one is not always inlined, and without that
+/// every intrinsic in it becomes a call.
+#[inline(always)]
+pub fn load_or<V: Vector>(numbers: &[V::Elem], at: usize, pad: V::Elem) -> V {
+    if let Some(lanes) = numbers.get(at..at + V::Elem::LANES) {
+        return V::load(lanes);
+    }
+    let mut last = [pad; SUM_LANES];
+    let rest = numbers.get(at..).unwrap_or_default();
+    last[..rest.len()].copy_from_slice(rest);
+    V::load(&last)
+}
+
+/// The numbers as another type, filled up to a multiple of [`SUM_LANES`] with `pad`.
+pub fn padded<E: Element>(numbers: &[f64], pad: f64) -> Vec<E> {
+    let mut out = vec![E::from_f64(pad); numbers.len().next_multiple_of(SUM_LANES)];
+    for (out, &x) in out.iter_mut().zip(numbers) {
+        *out = E::from_f64(x);
+    }
+    out
+}
+
+/// Replaces every number by a function of it, in lanes.
+struct Map<'a, F>(&'a mut [f64], F);
+
+/// A function of lanes.
+trait Function {
+    fn apply<V: Vector>(&self, x: V) -> V;
+}
+
+impl<F: Function> Kernel for Map<'_, F> {
+    type Output = ();
+    #[inline(always)]
+    fn run<S: Simd>(self) {
+        let lanes = f64::LANES;
+        let mut chunks = self.0.chunks_exact_mut(lanes);
+        for chunk in &mut chunks {
+            self.1.apply(S::F64::load(chunk)).store(chunk);
+        }
+        let rest = chunks.into_remainder();
+        let mut last = [1.0; SUM_LANES];
+        last[..rest.len()].copy_from_slice(rest);
+        let values = self.1.apply(S::F64::load(&last));
+        values.store(&mut last);
+        rest.copy_from_slice(&last[..rest.len()]);
+    }
+}
+
+struct Exp;
+
+impl Function for Exp {
+    #[inline(always)]
+    fn apply<V: Vector>(&self, x: V) -> V {
+        let (low, high) = (V::constant(-700.0), V::constant(700.0));
+        let x = V::select(x.lt(high), x, high);
+        V::select(low.lt(x), math::exp(x.max(low)), V::zero())
+    }
+}
+
+struct Ln;
+
+impl Function for Ln {
+    #[inline(always)]
+    fn apply<V: Vector>(&self, x: V) -> V {
+        math::ln_any(x)
+    }
+}
+
+/// e^x of each, 0 below e^-700 and never above e^700.
+pub fn exp_all(numbers: &mut [f64]) {
+    dispatch(Map(numbers, Exp));
+}
+
+/// ln x of each, −∞ for 0.
+pub fn ln_all(numbers: &mut [f64]) {
+    dispatch(Map(numbers, Ln));
+}
+
+struct Dot<'a>(&'a [f64], &'a [f64]);
+
+impl Kernel for Dot<'_> {
+    type Output = f64;
+    #[inline(always)]
+    fn run<S: Simd>(self) -> f64 {
+        let mut sums = [S::F64::zero(); 2];
+        let len = self.0.len().min(self.1.len());
+        let (x, y) = (&self.0[..len], &self.1[..len]);
+        let mut at = 0;
+        while at + 2 * f64::LANES <= len {
+            for (i, sum) in sums.iter_mut().enumerate() {
+                let at = at + i * f64::LANES;
+                *sum = S::F64::load(&x[at..]).mul_add(S::F64::load(&y[at..]), *sum);
+            }
+            at += 2 * f64::LANES;
+        }
+        let mut out: Sum = [0.0; SUM_LANES];
+        for sum in sums {
+            sum.add_to(&mut out);
+        }
+        let mut value = total(&out);
+        while at < len {
+            value = x[at].mul_add(y[at], value);
+            at += 1;
+        }
+        value
+    }
+}
+
+/// Σ x·y, in one fixed order.
+pub fn dot(x: &[f64], y: &[f64]) -> f64 {
+    dispatch(Dot(x, y))
+}
+
+/// Σ |x − y|.
+pub fn distance(x: &[f64], y: &[f64]) -> f64 {
+    let mut lanes: Sum = [0.0; SUM_LANES];
+    let (x, y) = (x.chunks(SUM_LANES), y.chunks(SUM_LANES));
+    for (x, y) in x.zip(y) {
+        for ((lane, &x), &y) in lanes.iter_mut().zip(x).zip(y) {
+            *lane += (x - y).abs();
+        }
+    }
+    total(&lanes)
+}
