@@ -6,10 +6,10 @@ BIN    := $(VENV)/bin
 RUST   := Cargo.toml Cargo.lock $(shell find src -name '*.rs')
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-full lint format bench docs clean
+.PHONY: help install demo test test-full lint format bench bench-check valgrind docs clean
 
 help: ## List the commands
-	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## /\1\t/' | awk -F'\t' '{printf "  make %-10s %s\n", $$1, $$2}'
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## /\1\t/' | awk -F'\t' '{printf "  make %-11s %s\n", $$1, $$2}'
 
 $(BIN)/maturin:
 	$(PYTHON) -m venv $(VENV)
@@ -58,6 +58,12 @@ bench: $(VENV)/.built ## Measure against peers and the machine's limits (see ben
 	$(BIN)/python -m pip install --quiet --group bench
 	$(BIN)/python benches/compare_peers.py
 	$(BIN)/python benches/accuracy.py
+
+valgrind: # for bench-check; Debian and its kin, as root
+	command -v valgrind > /dev/null || { apt-get update --quiet && apt-get install --yes --quiet valgrind; }
+
+bench-check: ## Count the kernels' instructions and compare with those on record (needs valgrind)
+	$(PYTHON) benches/instructions.py
 
 docs: $(VENV)/.tools ## Build the Rust documentation
 	RUSTDOCFLAGS='--deny warnings' cargo doc --no-deps

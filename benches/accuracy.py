@@ -3,7 +3,7 @@
     python benches/accuracy.py [--markdown] [--json FILE] [--quick]
 
 Rows of float32 logits, q = p + noise. The truth is computed from the same float32 numbers in ``numpy.longdouble`` (80
-bits on x86-64), as sums that do not cancel; benches/truth.py.
+bits on x86-64), as sums that do not cancel; kullback/bench/truth.py.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from typing import Any
 import harness
 import numpy as np
 import numpy.typing as npt
-import truth
 
 import kullback as kb
+from kullback.bench import environment, truth
 
 Array = npt.NDArray[Any]
 Method = Callable[[Array, Array], float]
@@ -108,7 +108,7 @@ def measure(name: str, methods: Mapping[str, Method], vocabulary: int, n_rows: i
         rng = np.random.default_rng(20240711)
         p = (rng.normal(size=(n_rows, vocabulary)) * SPREAD).astype(np.float32)
         q = (p + rng.normal(size=p.shape) * noise).astype(np.float32)
-        exact = truth.values(name, p, q, dtype=np.longdouble)
+        exact = truth.values([name], p, q, dtype=np.longdouble)[name]
         entry: dict[str, Any] = {"noise": noise, "true": float(exact.mean()), "methods": {}}
         for title, method in methods.items():
             with np.errstate(all="ignore"):
@@ -159,7 +159,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--quick", action="store_true", help="tiny sizes: a test of this script, not a measurement")
     arguments = parser.parse_args(argv)
     vocabulary, n_rows = (2_003, 2) if arguments.quick else (128_256, 4)
-    facts = harness.environment()
+    facts = environment.environment()
     report: dict[str, Any] = {
         "environment": facts,
         "size": {"rows": n_rows, "vocabulary": vocabulary, "quick": arguments.quick},
@@ -168,7 +168,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         "js": measure("js", js_methods(), vocabulary, n_rows),
         "disjoint_js_distance": disjoint(),
     }
-    print(harness.describe(facts))
+    print(environment.describe(facts))
     print(f"\nWorst relative error of {n_rows} rows of {vocabulary:,} float32 logits\n")
     print(error_table(report["kl"], "KL", markdown=arguments.markdown), end="\n\n")
     print(error_table(report["js"], "JS", markdown=arguments.markdown), end="\n\n")

@@ -68,6 +68,19 @@ fn expected(name: &str, p: &[f32], q: &[f32]) -> Option<f64> {
         "total_variation" => sum(&|a, b| 0.5 * (a.exp() - b.exp()).abs()),
         "squared_hellinger" => sum(&squared_hellinger),
         "hellinger" => sum(&squared_hellinger).sqrt(),
+        "skew_kl" => sum(&|a, b| a.exp() * (a - 0.1f64.mul_add(a.exp(), 0.9 * b.exp()).ln())),
+        "chi2" => sum(&|a, b| (a.exp() - b.exp()).powi(2) / b.exp()),
+        "neyman_chi2" => sum(&|a, b| (a.exp() - b.exp()).powi(2) / a.exp()),
+        "triangular_discrimination" => sum(&|a, b| (a.exp() - b.exp()).powi(2) / (a.exp() + b.exp())),
+        "alpha:alpha=0.3" => (sum(&|a, b| 0.3f64.mul_add(a, 0.7 * b).exp()) - 1.0) / -0.21,
+        "renyi:order=2" => sum(&|a, b| 2.0f64.mul_add(a, -b).exp()).ln(),
+        "bhattacharyya" => -(1.0 - sum(&squared_hellinger)).ln(),
+        "cauchy_schwarz" => {
+            let product = |x: f64, y: f64| sum(&|a, b| (x * a + y * b).exp());
+            (product(2.0, 0.0) * product(0.0, 2.0)).ln() - 2.0 * product(1.0, 1.0).ln()
+        }
+        "fisher_rao" => 4.0 * (0.5 * sum(&squared_hellinger)).sqrt().asin(),
+        "acceptance_rate" => sum(&|a, b| a.min(b).exp()),
         "entropy" => -sum(&|a, _| a.exp() * a),
         _ => return None,
     })
@@ -81,6 +94,12 @@ fn evaluate(name: &str, p: &Matrix<'_>, q: &Matrix<'_>, call: &Call) -> f64 {
 fn kernels(criterion: &mut Criterion) {
     let call = Call::new(1);
     for name in NAMES.iter().copied().chain(["entropy"]) {
+        // A parameter for the names that have no default.
+        let name = match name {
+            "alpha" => "alpha:alpha=0.3",
+            "renyi" => "renyi:order=2",
+            other => other,
+        };
         let mut group = criterion.benchmark_group(name);
         for len in LENGTHS {
             let (x, y) = logits(len);

@@ -100,9 +100,12 @@ impl<'a> Matrix<'a> {
     pub fn side(&self, index: usize) -> Side<'a> {
         let mut start = self.start as isize;
         let mut rest = index;
-        for &(len, stride) in self.leading.iter().rev() {
-            start += (rest % len) as isize * stride;
-            rest /= len;
+        if let Some((&(_, outer_stride), inner)) = self.leading.split_first() {
+            for &(len, stride) in inner.iter().rev() {
+                start += (rest % len) as isize * stride;
+                rest /= len;
+            }
+            start += rest as isize * outer_stride;
         }
         let divides = self.kind.is_log() && self.temperature != 1.0;
         let transform = if divides { Transform::Divide(self.temperature) } else { Transform::Keep };

@@ -8,7 +8,7 @@ use crate::batch::{Matrix, map_rows};
 use crate::divergences::{Js, Kl, ReverseKl, SquaredHellinger, TotalVariation};
 use crate::entropy::log_tail;
 use crate::error::{Error, Result};
-use crate::evaluate::{is_known, named_value, same_shape, sides, value};
+use crate::evaluate::{Metric, same_shape, sides, value};
 use crate::linear::Totals;
 use crate::moments::Moments;
 use crate::order::{Entry, Order, order_of_valid};
@@ -41,8 +41,8 @@ pub enum Column {
     DeltaProb,
     /// 1 + numbers before the target in p, q.
     Rank(usize),
-    /// Any other registered name.
-    Named(String),
+    /// Any other registered name, with its parameter.
+    Named(Metric),
 }
 
 /// The metrics of the second pass.
@@ -82,8 +82,7 @@ impl Column {
             "rank_q" => Column::Rank(1),
             other => match other.strip_prefix("overlap_").and_then(|k| k.parse().ok()) {
                 Some(k) if k > 0 => Column::Overlap(k),
-                _ if is_known(other) => Column::Named(other.to_owned()),
-                _ => return Err(Error::UnknownName(other.to_owned())),
+                _ => Column::Named(Metric::parse(other)?),
             },
         })
     }
@@ -175,6 +174,7 @@ impl RowPair<'_> {
             _ => Second::default(),
         };
         let at_target = self.target.map(|target| target_log_probs(&rows, target));
+        let mut wide = None;
         for (column, out) in columns.iter().zip(out) {
             let order = |side: usize| orders.as_ref().map(|orders| &orders[side]);
             *out = match column {
@@ -192,7 +192,18 @@ impl RowPair<'_> {
                 Column::LogProb(side) => at_target.map_or(f64::NAN, |t| t.log_prob[*side]),
                 Column::DeltaProb => at_target.map_or(f64::NAN, |t| t.delta),
                 Column::Rank(side) => order(*side).map_or(f64::NAN, |o| (o.before + 1) as f64),
-                Column::Named(name) => named_value(name, &rows, &self.p, self.parallel)?,
+                Column::Named(metric) if metric.is_wide() => {
+                    // Read once more, in float64 lanes, for all the columns that need them.
+                    if wide.is_none() {
+                        let (p, q) = (self.p.in_wide_lanes(), self.q.in_wide_lanes());
+                        wide = Some(if self.p.row.is_wide() { rows } else { prepare(&p, &q, self.parallel)? });
+                    }
+                    match &wide {
+                        Some(wide) => metric.value(wide, &self.p, self.parallel)?,
+                        None => f64::NAN,
+                    }
+                }
+                Column::Named(metric) => metric.value(&rows, &self.p, self.parallel)?,
             };
         }
         Ok(())
@@ -214,7 +225,7 @@ impl RowPair<'_> {
         };
         let entropy = if entropies {
             [
-                entropy(&moments.x, moments.lse_x, tops[0], sums[4]),
+                entropy(&moments.x, moments.lse_x(), tops[0], sums[4]),
                 entropy(&moments.y, moments.lse_y(), tops[1], sums[5]),
             ]
         } else {
@@ -248,7 +259,7 @@ impl RowPair<'_> {
 /// What the target token gets.
 fn target_log_probs(rows: &Prepared<'_>, target: usize) -> AtTarget {
     let log_prob = match rows {
-        Prepared::Logs(m) => [m.x.at(target) - m.lse_x, m.y.at(target) - m.lse_y()],
+        Prepared::Logs(m) => [m.x.at(target) - m.lse_x(), m.y.at(target) - m.lse_y()],
         Prepared::Weights(p, q, totals) => [log_share(p.at(target), &totals[0]), log_share(q.at(target), &totals[1])],
         Prepared::Nothing => [f64::NAN; 2],
     };

@@ -49,6 +49,9 @@ pub enum Error {
     /// A name that is not in the registry.
     #[error("unknown divergence {0:?}")]
     UnknownName(String),
+    /// A parameter that is missing, out of range, or not one of its name.
+    #[error("parameter: {0}")]
+    Parameter(String),
     /// A transport problem that is none.
     #[error(transparent)]
     Transport(#[from] crate::sinkhorn::Flaw),

@@ -1,11 +1,12 @@
 //! One divergence of one pair of rows, or of many.
 
 use crate::batch::{Matrix, map_rows};
-use crate::divergences::{Divergence, Visitor, visit};
+use crate::divergences::{Divergence, Kl, Row};
 use crate::error::{Error, Result};
 use crate::pool::Call;
 use crate::prepare::{Prepared, Side, prepare};
 use crate::terms::{Single, log_sums, weight_sums};
+use crate::weight_kl;
 
 /// Names that take two arguments but are no row of the table: they are made of others.
 pub const COMPOSED: &[&str] = &["cross_entropy"];
@@ -15,38 +16,92 @@ pub fn value<D: Divergence>(_: D, rows: &Prepared<'_>, parallel: bool) -> f64 {
     let sum = match rows {
         Prepared::Nothing => return f64::NAN,
         Prepared::Logs(moments) if D::IS_KL => return moments.kl,
+        Prepared::Weights(p, q, totals) if D::IS_KL => return weight_kl::of_weights(*p, *q, totals, parallel),
         Prepared::Logs(moments) => log_sums(moments, Single(D::Term::default()), parallel)[0],
         Prepared::Weights(p, q, totals) => weight_sums(*p, *q, totals, Single(D::Term::default()), parallel)[0],
     };
     D::finish(sum)
 }
 
-/// The value of a registered name for prepared rows.
-pub fn named_value(name: &str, rows: &Prepared<'_>, p: &Side<'_>, parallel: bool) -> Result<f64> {
-    struct Value<'a, 'b>(&'a Prepared<'b>, bool);
-    impl Visitor for Value<'_, '_> {
-        type Output = f64;
-        fn visit<D: Divergence>(self, divergence: D) -> f64 {
-            value(divergence, self.0, self.1)
-        }
-    }
-    if name == "cross_entropy" {
-        let kl = value(crate::divergences::Kl, rows, parallel);
-        return Ok(if kl.is_nan() { kl } else { kl + p.entropy(parallel)? });
-    }
-    visit(name, Value(rows, parallel)).ok_or_else(|| Error::UnknownName(name.to_owned()))
+/// A registered name with its parameter, prepared once for all rows of a call.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Metric {
+    /// A row of the table.
+    Listed(Row),
+    /// H(p) + KL(p‖q).
+    CrossEntropy,
 }
 
-/// True if the name can be evaluated.
-pub fn is_known(name: &str) -> bool {
-    crate::divergences::NAMES.contains(&name) || COMPOSED.contains(&name)
+impl Metric {
+    /// The metric of a name; without a parameter, that of its default.
+    pub fn new(name: &str, parameter: Option<f64>) -> Result<Metric> {
+        match (name, parameter) {
+            ("cross_entropy", None) => Ok(Metric::CrossEntropy),
+            ("cross_entropy", Some(_)) => Err(Error::Parameter("cross_entropy takes no parameter".to_owned())),
+            _ => Row::new(name, parameter).map(Metric::Listed),
+        }
+    }
+
+    /// The metric written as a name, or as `name:parameter=number`.
+    pub fn parse(text: &str) -> Result<Metric> {
+        let Some((name, option)) = text.split_once(':') else { return Metric::new(text, None) };
+        let number = option.split_once('=').filter(|(parameter, _)| Row::parameter(name) == Some(parameter));
+        match number.and_then(|(_, number)| number.parse().ok()) {
+            Some(number) => Metric::new(name, Some(number)),
+            None => Err(Error::Parameter(text.to_owned())),
+        }
+    }
+
+    /// Logits must be prepared in float64 lanes; see [`Side::in_wide_lanes`].
+    pub fn is_wide(&self) -> bool {
+        matches!(self, Metric::Listed(row) if row.is_wide())
+    }
+
+    /// The value for prepared rows, the first of which is `p`.
+    pub fn value(&self, rows: &Prepared<'_>, p: &Side<'_>, parallel: bool) -> Result<f64> {
+        match self {
+            Metric::Listed(row) => Ok(row.value(rows, parallel)),
+            Metric::CrossEntropy => {
+                let kl = value(Kl, rows, parallel);
+                Ok(if kl.is_nan() { kl } else { kl + p.entropy(parallel)? })
+            }
+        }
+    }
+
+    /// KL of either direction where both rows are probabilities, which needs no preparation.
+    fn of_probs(&self, p: &Side<'_>, q: &Side<'_>, parallel: bool) -> Option<f64> {
+        match self {
+            Metric::Listed(Row::Kl(_)) => weight_kl::of_probs(p, q, parallel),
+            Metric::Listed(Row::ReverseKl(_)) => weight_kl::of_probs(q, p, parallel),
+            _ => None,
+        }
+    }
+
+    /// The value for two rows.
+    pub fn of_sides(&self, p: &Side<'_>, q: &Side<'_>, parallel: bool) -> Result<f64> {
+        if let Some(value) = self.of_probs(p, q, parallel) {
+            return Ok(value);
+        }
+        if self.is_wide() {
+            let (p, q) = (p.in_wide_lanes(), q.in_wide_lanes());
+            return self.value(&prepare(&p, &q, parallel)?, &p, parallel);
+        }
+        self.value(&prepare(p, q, parallel)?, p, parallel)
+    }
+}
+
+/// True if the name, or name with a parameter, can be evaluated.
+pub fn is_known(text: &str) -> bool {
+    Metric::parse(text).is_ok()
 }
 
 /// A pair of rows; both in float64 lanes if one needs them.
 pub fn sides<'a>(p: &Matrix<'a>, q: &Matrix<'a>, index: usize) -> (Side<'a>, Side<'a>) {
     let (p, q) = (p.side(index), q.side(index));
-    let wide = p.row.is_wide() || q.row.is_wide() || p.kind.is_log() != q.kind.is_log();
-    (p.widened(wide), q.widened(wide))
+    if p.row.is_wide() || q.row.is_wide() {
+        return (p.widened(true), q.widened(true));
+    }
+    if p.kind.is_log() == q.kind.is_log() { (p, q) } else { (p.in_wide_lanes(), q.in_wide_lanes()) }
 }
 
 /// Fails unless every row of one argument has a partner of its length.
@@ -58,15 +113,17 @@ pub fn same_shape(p: &Matrix<'_>, q: &Matrix<'_>) -> Result<()> {
     Err(Error::Shape(format!("p has {} rows of {} and q {} of {}", shapes[0].0, shapes[0].1, shapes[1].0, shapes[1].1)))
 }
 
-/// A divergence of every pair of rows.
+/// A divergence of every pair of rows, by name or by `name:parameter=number`.
 pub fn divergence(name: &str, p: &Matrix<'_>, q: &Matrix<'_>, call: &Call) -> Result<Vec<f64>> {
-    if !is_known(name) {
-        return Err(Error::UnknownName(name.to_owned()));
-    }
+    metric_of_rows(&Metric::parse(name)?, p, q, call)
+}
+
+/// A metric of every pair of rows.
+pub fn metric_of_rows(metric: &Metric, p: &Matrix<'_>, q: &Matrix<'_>, call: &Call) -> Result<Vec<f64>> {
     same_shape(p, q)?;
     map_rows(p.rows(), p.columns(), 1, call, |index, parallel, out| {
         let (p, q) = sides(p, q, index);
-        out[0] = named_value(name, &prepare(&p, &q, parallel)?, &p, parallel)?;
+        out[0] = metric.of_sides(&p, &q, parallel)?;
         Ok(())
     })
 }

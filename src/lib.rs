@@ -5,14 +5,16 @@
 //! ```text
 //! python          borrow arrays, release the interpreter, map the error          (feature `python`)
 //! batch, pool     rows of an array; rows onto threads
-//! evaluate        one divergence of every pair of rows;   compare: many at once
+//! evaluate        one divergence of every pair of rows;   compare: many at once;   pairwise: every row with every other
 //! prepare         checks; normalisers; one domain for both sides
 //! rows            a row, cut into segments and blocks, as lanes
 //! simd            the instruction set, detected once; lane mathematics
-//! moments, sweep  the first pass over logits: normalisers and KL;   linear: totals of weights
+//! moments, sweep  the first pass over logits: normalisers and KL
+//! weight_kl       KL of probabilities in one read;   linear: totals of weights
 //! terms, pair     the second pass: terms of two distributions, seen from the larger side
 //! divergences     the table: one row a divergence
-//! entropy, order  what concerns one row only
+//! sided           the second pass for terms that need room:   powers, mixtures, cosine
+//! entropy, order  what concerns one row only;   renyi_entropy: the other entropies
 //! sinkhorn        entropic optimal transport, a family of its own
 //! wasserstein     transport on the line: sorting, the monotone plan, projections
 //! ```
@@ -30,24 +32,31 @@
 
 pub mod batch;
 pub mod compare;
+pub mod cosine;
 pub mod divergences;
 pub mod entropy;
 pub mod error;
 pub mod evaluate;
 pub mod linear;
+pub mod mixtures;
 pub mod moments;
 pub mod order;
 pub mod pair;
+pub mod pairwise;
 pub mod pool;
+pub mod powers;
 pub mod prepare;
 pub mod probe;
+pub mod renyi_entropy;
 pub mod rows;
 pub mod scalar;
+pub mod sided;
 pub mod simd;
 pub mod sinkhorn;
 pub mod sweep;
 pub mod terms;
 pub mod wasserstein;
+pub mod weight_kl;
 
 #[cfg(feature = "python")]
 mod python;
@@ -55,6 +64,8 @@ mod python;
 pub use batch::Matrix;
 pub use compare::{Column, Values, compare};
 pub use error::{Argument, Error, Result};
-pub use evaluate::{divergence, entropy};
+pub use evaluate::{Metric, divergence, entropy};
+pub use pairwise::{nearest, pairwise};
 pub use pool::Call;
+pub use renyi_entropy::{renyi_entropy, tsallis_entropy};
 pub use rows::{Kind, Numbers};

@@ -1,7 +1,8 @@
 //! Totals of rows of probabilities and weights, in twice float64's digits: q·(Σp/Σq) − p must keep its digits for p ≈ q.
 
 use crate::rows::{BLOCK, Row, Scratch, over_segments};
-use crate::simd::{Element, Kernel, Mask, Simd, Vector, dispatch};
+use crate::scalar::{exponent, power_of_two};
+use crate::simd::{Element, Kernel, Mask, Simd, Sum, Vector, dispatch, total};
 
 /// The sum of a row, times 2^-power.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -25,16 +26,21 @@ impl Totals {
         self.sum > 0.0 && self.sum.is_finite()
     }
 
+    /// True if float32 lanes can hold the sum, brought near any power of two that they can hold.
+    pub fn is_ordinary(&self) -> bool {
+        exponent(self.sum).abs() <= 40 && self.power == 0
+    }
+
     /// The power of two that brings the sum into [2^target, 2^(target + 1)), as far as `limit` allows.
     pub fn scale(&self, target: i32, limit: i32) -> f64 {
-        let power = target - libm::ilogb(self.sum) - self.power;
-        libm::scalbn(1.0, power.clamp(-limit, limit))
+        let power = target - exponent(self.sum) - self.power;
+        power_of_two(power.clamp(-limit, limit))
     }
 
     /// self/other as a rounded number and the rest, both sums multiplied by their scale first.
     pub fn quotient(&self, other: &Totals, scale: f64, other_scale: f64) -> (f64, f64) {
         let part = |totals: &Totals, scale: f64| {
-            let factor = libm::scalbn(scale, totals.power);
+            let factor = if totals.power == 0 { scale } else { libm::scalbn(scale, totals.power) };
             (totals.sum * factor, totals.low * factor)
         };
         let ((a, a_low), (b, b_low)) = (part(self, scale), part(other, other_scale));
@@ -59,7 +65,13 @@ fn totals_scaled(row: &Row<'_>, power: i32, parallel: bool) -> Result<Totals, us
     let found = over_segments(
         row.len(),
         parallel,
-        |from, to| dispatch(Sums { row: *row, from, to, scale: libm::scalbn(1.0, -power) }),
+        |from, to| {
+            if row.is_wide() {
+                dispatch(Sums { row: *row, from, to, scale: power_of_two(-power) })
+            } else {
+                dispatch(NarrowSums { row: *row, from, to })
+            }
+        },
         |a, b| {
             let (sum, rest) = two_sum(a.0, b.0);
             (sum, a.1 + b.1 + rest, a.2 | b.2)
@@ -80,6 +92,41 @@ fn two_sum(a: f64, b: f64) -> (f64, f64) {
     let sum = a + b;
     let from_b = sum - a;
     (sum, (a - (sum - from_b)) + (b - from_b))
+}
+
+/// The sum of numbers of at most 24 digits: float64 adds those with an error that no promise for them can see.
+struct NarrowSums<'a> {
+    row: Row<'a>,
+    from: usize,
+    to: usize,
+}
+
+impl Kernel for NarrowSums<'_> {
+    type Output = (f64, f64, bool);
+
+    #[inline(always)]
+    fn run<S: Simd>(self) -> (f64, f64, bool) {
+        let mut scratch = Scratch::<f32>::new();
+        let (zero, mut least) = (S::F32::zero(), S::F32::zero());
+        let (mut even, mut odd): (Sum, Sum) = ([0.0; 16], [0.0; 16]);
+        for from in (self.from..self.to).step_by(BLOCK) {
+            let len = BLOCK.min(self.to - from);
+            let block = self.row.block::<S, f32>(from, len, &mut scratch, 0.0);
+            let mut pairs = block.chunks_exact(2 * f32::LANES);
+            for pair in &mut pairs {
+                let (a, b) = (S::F32::load(pair), S::F32::load(&pair[f32::LANES..]));
+                least = b.min(a.min(least));
+                a.add_to(&mut even);
+                b.add_to(&mut odd);
+            }
+            for rest in pairs.remainder().chunks_exact(f32::LANES) {
+                let a = S::F32::load(rest);
+                least = a.min(least);
+                a.add_to(&mut even);
+            }
+        }
+        (total(&even) + total(&odd), 0.0, !least.eq(zero).all())
+    }
 }
 
 struct Sums<'a> {
@@ -117,12 +164,12 @@ impl Kernel for Sums<'_> {
         let (mut sums, mut rests) = ([0.0; 8], [0.0; 8]);
         sum.store(&mut sums);
         rest.store(&mut rests);
-        let (mut total, mut low) = (0.0, 0.0);
+        let (mut all, mut low) = (0.0, 0.0);
         for (sum, rest) in sums.into_iter().zip(rests) {
-            let (next, lost) = two_sum(total, sum);
-            total = next;
+            let (next, lost) = two_sum(all, sum);
+            all = next;
             low += lost + rest;
         }
-        if total.is_finite() { (total, low, negative) } else { (total, 0.0, negative) }
+        if all.is_finite() { (all, low, negative) } else { (all, 0.0, negative) }
     }
 }

@@ -24,7 +24,7 @@ use std::f64::consts::{LN_2, LOG2_E};
 
 use crate::order::peak;
 use crate::rows::{InPlace, Row, Scratch};
-use crate::scalar::psi;
+use crate::scalar::log1p_and_psi;
 use crate::simd::{Element, Kernel, Simd, Vector, dispatch, math, total};
 use crate::sweep::{MAX_LEVEL, Shift, Sums, largest, pass};
 
@@ -37,8 +37,12 @@ pub struct Moments<'a> {
     pub y: Row<'a>,
     /// True if float64 lanes are needed.
     pub wide: bool,
-    /// log Σ e^x.
-    pub lse_x: f64,
+    /// Σ e^x = e^base · 2^power · weights.
+    pub base: f64,
+    /// See `base`.
+    pub power: f64,
+    /// See `base`.
+    pub weights: f64,
     /// log Σ e^y − log Σ e^x is `offset + correction`, offset a number of the lane type.
     pub offset: f64,
     /// See `offset`.
@@ -48,9 +52,14 @@ pub struct Moments<'a> {
 }
 
 impl Moments<'_> {
+    /// log Σ e^x.
+    pub fn lse_x(&self) -> f64 {
+        self.base + (self.power * LN_2 + libm::log(self.weights))
+    }
+
     /// log Σ e^y.
     pub fn lse_y(&self) -> f64 {
-        self.lse_x + self.offset + self.correction
+        self.lse_x() + self.offset + self.correction
     }
 }
 
@@ -74,6 +83,7 @@ fn in_wide_lanes<'a>(x: Row<'a>, y: Row<'a>, parallel: bool) -> Option<Moments<'
     }
 }
 
+#[allow(clippy::large_enum_variant)] // one a row, and nearly always the large one
 enum Attempt<'a> {
     Done(Moments<'a>),
     /// A row has no distribution.
@@ -148,7 +158,7 @@ fn relative_to_maxima<'a>(x: Row<'a>, y: Row<'a>, parallel: bool) -> Option<Mome
     let tops = top_y - top_x;
     let offset = best.offset + tops;
     let lost = (best.offset - (offset - tops)) + (top_y - (tops + top_x));
-    Some(Moments { x, y, lse_x: best.lse_x + top_x, offset, correction: best.correction + lost, ..best })
+    Some(Moments { x, y, base: top_x, offset, correction: best.correction + lost, ..best })
 }
 
 /// True if c was good enough: 1 + ε keeps its digits, and most of σ is KL rather than the shift's.
@@ -163,10 +173,10 @@ fn conclude<'a>(x: Row<'a>, y: Row<'a>, wide: bool, shift: Shift, sums: &Sums) -
     if epsilon <= -1.0 || epsilon.is_nan() {
         return (None, sigma, epsilon);
     }
-    let kl = if sums.infinite { f64::INFINITY } else { (sigma - psi(epsilon)).max(0.0) };
-    let lse_x = sums.power * LN_2 + libm::log(sums.weights);
-    let correction = libm::log1p(epsilon);
-    (Some(Moments { x, y, wide, lse_x, offset: shift.offset, correction, kl }), sigma, epsilon)
+    let (correction, excess) = log1p_and_psi(epsilon);
+    let kl = if sums.infinite { f64::INFINITY } else { (sigma - excess).max(0.0) };
+    let (power, weights) = (sums.power, sums.weights);
+    (Some(Moments { x, y, wide, base: 0.0, power, weights, offset: shift.offset, correction, kl }), sigma, epsilon)
 }
 
 /// K and c from the first part of the rows that has mass on both sides.
@@ -198,7 +208,8 @@ impl<T: InPlace> Kernel for Guess<'_, T> {
                     return Some(Shift { power, offset: 0.0, careful: true });
                 }
                 let (a, b) = (mass::<S, T>(xs, power), mass::<S, T>(ys, power_y));
-                let offset = libm::log(b / a) + (power_y - power) * LN_2;
+                let ratio = math::ln(T::In::<S>::constant(b / a)).largest().to_f64();
+                let offset = ratio + (power_y - power) * LN_2;
                 let offset = if offset.is_finite() { T::from_f64(offset).to_f64() } else { 0.0 };
                 return Some(Shift { power, offset, careful: false });
             }

@@ -91,8 +91,9 @@ impl<V: Vector> Pair<V> {
         let small = V::select(q_larger, p, q);
         let divisor = V::select(big.eq(V::zero()), V::one(), big);
         let none = small.eq(V::zero());
-        let s = small / divisor;
-        let z = V::select(none, V::one(), d.abs() / divisor);
+        let inverse = V::one() / divisor;
+        let s = small * inverse;
+        let z = V::select(none, V::one(), d.abs() * inverse);
         let root = s.sqrt();
         let t = math::ln_quotient(divisor, V::select(none, divisor, small), d.abs());
         let t = V::select(none, V::constant(f64::INFINITY), t);

@@ -44,13 +44,13 @@ impl<'a> Side<'a> {
         Ok(found)
     }
 
-    /// Fails if log-probabilities are not normalised; `lse` is known if no temperature was applied.
-    fn check_log_probs(&self, lse: f64, parallel: bool) -> Result<()> {
+    /// Fails if log-probabilities are not normalised; `lse` is that of the row as it is read.
+    pub fn check_log_probs(&self, lse: impl Fn() -> f64, parallel: bool) -> Result<()> {
         if self.kind != Kind::LogProbs {
             return Ok(());
         }
         let untempered = self.row.with(Transform::Keep);
-        let lse = if self.temperature == 1.0 { Some(lse) } else { log_sum_exp(&untempered, parallel) };
+        let lse = if self.temperature == 1.0 { Some(lse()) } else { log_sum_exp(&untempered, parallel) };
         match lse {
             Some(lse) if lse.abs() > TOLERANCE => Err(self.not_normalised(lse)),
             _ => Ok(()),
@@ -60,12 +60,17 @@ impl<'a> Side<'a> {
     /// [`Side::check_log_probs`] where the other row has no distribution.
     fn check_alone(&self, parallel: bool) -> Result<()> {
         let lse = if self.kind == Kind::LogProbs { log_sum_exp(&self.row, parallel) } else { None };
-        lse.map_or(Ok(()), |lse| self.check_log_probs(lse, parallel))
+        lse.map_or(Ok(()), |lse| self.check_log_probs(|| lse, parallel))
     }
 
     /// The same, to be computed with in float64 lanes if `wide`.
     pub fn widened(self, wide: bool) -> Self {
         Self { row: self.row.widened(wide), ..self }
+    }
+
+    /// The same in float64 lanes, its numbers what they are in float32 ones.
+    pub fn in_wide_lanes(self) -> Self {
+        Self { row: self.row.in_wide_lanes(), ..self }
     }
 
     /// The row as logits.
@@ -81,7 +86,7 @@ impl<'a> Side<'a> {
         }
         let Some(top) = peak(&self.row, parallel) else { return Ok(f64::NAN) };
         let tail = log_tail(&self.row, top, parallel);
-        self.check_log_probs(top.value + libm::log1p(tail.mass), parallel)?;
+        self.check_log_probs(|| top.value + libm::log1p(tail.mass), parallel)?;
         Ok(tail.entropy())
     }
 }
@@ -113,7 +118,7 @@ pub fn prepare<'a>(p: &Side<'a>, q: &Side<'a>, parallel: bool) -> Result<Prepare
         q.check_alone(parallel)?;
         return Ok(Prepared::Nothing);
     };
-    p.check_log_probs(found.lse_x, parallel)?;
-    q.check_log_probs(found.lse_y(), parallel)?;
+    p.check_log_probs(|| found.lse_x(), parallel)?;
+    q.check_log_probs(|| found.lse_y(), parallel)?;
     Ok(Prepared::Logs(found))
 }

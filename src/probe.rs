@@ -4,7 +4,7 @@ use rayon::prelude::*;
 
 use crate::pool::{install, threads};
 use crate::rows::BLOCK;
-use crate::simd::{Element, Kernel, Simd, Sum, Vector, dispatch, math, total};
+use crate::simd::{Element, Kernel, Lanes, Simd, Sum, Vector, dispatch, math, total};
 
 /// Numbers one task reads.
 const TASK: usize = 1 << 20;
@@ -31,19 +31,19 @@ impl Kernel for Read<'_> {
     }
 }
 
-struct Exp<'a>(&'a [f32], usize);
+struct Exp<'a, T>(&'a [T], usize);
 
-impl Kernel for Exp<'_> {
+impl<T: Lanes> Kernel for Exp<'_, T> {
     type Output = f64;
     #[inline(always)]
     fn run<S: Simd>(self) -> f64 {
         let mut out: Sum = [0.0; 16];
-        let (magic, low) = (math::magic::<S::F32>(0.0), math::lowest::<S::F32>(0.0));
+        let (magic, low) = (math::magic::<T::In<S>>(0.0), math::lowest::<T::In<S>>(0.0));
         for _ in 0..self.1 {
-            let mut sums = [S::F32::zero(); 4];
-            for chunk in std::hint::black_box(self.0).chunks_exact(4 * f32::LANES) {
+            let mut sums = [T::In::<S>::zero(); 4];
+            for chunk in std::hint::black_box(self.0).chunks_exact(4 * T::LANES) {
                 for (i, sum) in sums.iter_mut().enumerate() {
-                    let x = S::F32::load(&chunk[i * f32::LANES..]);
+                    let x = T::In::<S>::load(&chunk[i * T::LANES..]);
                     *sum = *sum + math::exp_scaled(x.max(low), magic);
                 }
             }
@@ -63,7 +63,7 @@ pub fn read_sum(numbers: &[f32], thread_count: usize) -> f64 {
 }
 
 /// Sums e^x over an array that fits the first-level cache, `repeats` times on every thread.
-pub fn exp_sum(numbers: &[f32], repeats: usize, thread_count: usize) -> f64 {
+pub fn exp_sum<T: Lanes>(numbers: &[T], repeats: usize, thread_count: usize) -> f64 {
     let count = if thread_count == 0 { threads() } else { thread_count };
     let run = || (0..count).into_par_iter().map(|_| dispatch(Exp(numbers, repeats))).collect::<Vec<f64>>();
     install(count, run).into_iter().sum()

@@ -4,7 +4,7 @@
 //! anything else (half precision, strides, a temperature, logarithms of probabilities) is converted block by block
 //! into a buffer that stays in the first-level cache, so nothing of the input's size is ever copied.
 
-use half::{bf16, f16, slice::HalfFloatSliceExt};
+use half::{bf16, f16};
 
 use crate::simd::{Element, Lanes, Simd, Vector, math};
 
@@ -80,6 +80,22 @@ impl Numbers<'_> {
     }
 }
 
+/// Where the numbers of the block after a block lie in memory, to be asked for while that block is worked on: hardware
+/// does not look beyond a page, and a block that is converted first would wait for all of its own at once.
+#[derive(Clone, Copy)]
+pub struct Ahead {
+    start: *const u8,
+    width: usize,
+}
+
+impl Ahead {
+    /// Asks for the vector at that place in the block; never reads, so a place outside the array does no harm.
+    #[inline(always)]
+    pub fn ask<V: Vector>(&self, place: usize) {
+        V::prefetch(self.start.wrapping_add(place * self.width).cast());
+    }
+}
+
 /// What happens to each number before a kernel sees it.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Transform {
@@ -87,6 +103,8 @@ pub enum Transform {
     Keep,
     /// Division by the temperature.
     Divide(f64),
+    /// Division by the temperature, rounded to float32 in float64 lanes too: narrow numbers in wide lanes.
+    DivideNarrow(f64),
     /// Natural logarithm: a probability beside a logit.
     Log,
     /// Division by the temperature, then subtraction of the row's maximum: logits too large to exponentiate.
@@ -104,19 +122,33 @@ pub struct Row<'a> {
     wide: bool,
 }
 
+/// Numbers of the buffer for what does not fill a vector, and for short rows: a block's buffer takes longer to clear
+/// than they take to compute.
+const SHORT: usize = 64;
+
 /// A buffer a block can be converted into; written only where a row needs it.
-pub struct Scratch<T>(Option<[T; BLOCK]>);
+pub struct Scratch<T> {
+    short: Option<[T; SHORT]>,
+    block: Option<[T; BLOCK]>,
+}
 
 impl<T: Element> Scratch<T> {
     /// An empty buffer.
     #[inline(always)]
     pub fn new() -> Self {
-        Self(None)
+        Self { short: None, block: None }
     }
 
+    /// Room for `len` numbers.
     #[inline(always)]
-    fn get(&mut self) -> &mut [T; BLOCK] {
-        self.0.get_or_insert_with(|| [T::from_f64(0.0); BLOCK])
+    #[allow(clippy::unnecessary_lazy_evaluations)] // clearing a buffer is what must not happen again
+    fn get(&mut self, len: usize) -> &mut [T] {
+        let zero = T::from_f64(0.0);
+        if len <= SHORT {
+            &mut self.short.get_or_insert_with(|| [zero; SHORT])[..len]
+        } else {
+            &mut self.block.get_or_insert_with(|| [zero; BLOCK])[..len]
+        }
     }
 }
 
@@ -131,7 +163,7 @@ pub trait InPlace: Lanes {
     /// The numbers, if they are of this type.
     fn in_place<'a>(numbers: &Numbers<'a>) -> Option<&'a [Self]>;
     /// Converts `out.len()` numbers.
-    fn convert(numbers: &Numbers<'_>, start: usize, stride: isize, out: &mut [Self]);
+    fn convert<S: Simd>(numbers: &Numbers<'_>, start: usize, stride: isize, out: &mut [Self]);
 }
 
 /// Copies strided numbers.
@@ -146,6 +178,25 @@ fn gather<T: Copy>(from: &[T], start: usize, stride: isize, out: &mut [T]) {
     }
 }
 
+/// Widens contiguous numbers of two bytes, sixteen at a time.
+#[inline(always)]
+fn widen<V: Vector<Elem = f32>, H: Copy>(
+    from: &[H],
+    out: &mut [f32],
+    load: impl Fn(&[H]) -> V,
+    one: impl Fn(H) -> f32,
+) {
+    let whole = out.len() - out.len() % f32::LANES;
+    let (from, from_rest) = from[..out.len()].split_at(whole);
+    let (out, out_rest) = out.split_at_mut(whole);
+    for (from, out) in from.chunks_exact(f32::LANES).zip(out.chunks_exact_mut(f32::LANES)) {
+        load(from).store(out);
+    }
+    for (&x, out) in from_rest.iter().zip(out_rest) {
+        *out = one(x);
+    }
+}
+
 impl InPlace for f32 {
     #[inline(always)]
     fn in_place<'a>(numbers: &Numbers<'a>) -> Option<&'a [f32]> {
@@ -156,30 +207,16 @@ impl InPlace for f32 {
     }
 
     #[inline(always)]
-    fn convert(numbers: &Numbers<'_>, start: usize, stride: isize, out: &mut [f32]) {
-        let len = out.len();
+    fn convert<S: Simd>(numbers: &Numbers<'_>, start: usize, stride: isize, out: &mut [f32]) {
+        let at = |i: usize| start.wrapping_add_signed(stride * i as isize);
         match numbers {
             Numbers::F32(n) => gather(n, start, stride, out),
-            Numbers::F16(n) if stride == 1 => n[start..start + len].convert_to_f32_slice(out),
-            Numbers::F16(n) => {
-                let mut narrow = [f16::ZERO; BLOCK];
-                gather(n, start, stride, &mut narrow[..len]);
-                narrow[..len].convert_to_f32_slice(out);
-            }
-            Numbers::BF16(n) if stride == 1 => {
-                for (value, x) in out.iter_mut().zip(&n[start..start + len]) {
-                    *value = f32::from_bits(u32::from(x.to_bits()) << 16);
-                }
-            }
-            Numbers::BF16(n) => {
-                for (i, value) in out.iter_mut().enumerate() {
-                    *value = n[start.wrapping_add_signed(stride * i as isize)].to_f32();
-                }
-            }
+            Numbers::F16(n) if stride == 1 => widen(&n[start..], out, S::load_f16, f16::to_f32),
+            Numbers::BF16(n) if stride == 1 => widen(&n[start..], out, S::load_bf16, bf16::to_f32),
+            Numbers::F16(n) => out.iter_mut().enumerate().for_each(|(i, value)| *value = n[at(i)].to_f32()),
+            Numbers::BF16(n) => out.iter_mut().enumerate().for_each(|(i, value)| *value = n[at(i)].to_f32()),
             Numbers::F64(n) => {
-                for (i, value) in out.iter_mut().enumerate() {
-                    *value = n[start.wrapping_add_signed(stride * i as isize)] as f32;
-                }
+                out.iter_mut().enumerate().for_each(|(i, value)| *value = n[at(i)] as f32);
             }
         }
     }
@@ -195,13 +232,13 @@ impl InPlace for f64 {
     }
 
     #[inline(always)]
-    fn convert(numbers: &Numbers<'_>, start: usize, stride: isize, out: &mut [f64]) {
+    fn convert<S: Simd>(numbers: &Numbers<'_>, start: usize, stride: isize, out: &mut [f64]) {
         if let Numbers::F64(n) = numbers {
             return gather(n, start, stride, out);
         }
-        let mut narrow = [0.0f32; BLOCK];
-        let narrow = &mut narrow[..out.len()];
-        f32::convert(numbers, start, stride, narrow);
+        let mut narrow = Scratch::<f32>::new();
+        let narrow = narrow.get(out.len());
+        f32::convert::<S>(numbers, start, stride, narrow);
         for (value, &x) in out.iter_mut().zip(narrow.iter()) {
             *value = f64::from(x);
         }
@@ -237,6 +274,16 @@ impl<'a> Row<'a> {
         Self { wide: self.wide | wide, ..self }
     }
 
+    /// The same row in float64 lanes, its numbers what they are in float32 ones.
+    pub fn in_wide_lanes(self) -> Self {
+        let narrow = !self.is_wide();
+        let row = self.widened(true);
+        match row.transform {
+            Transform::Divide(temperature) if narrow => row.with(Transform::DivideNarrow(temperature)),
+            _ => row,
+        }
+    }
+
     /// The same row under another transform.
     pub fn with(self, transform: Transform) -> Self {
         Self { transform, ..self }
@@ -246,9 +293,24 @@ impl<'a> Row<'a> {
     pub fn below(self, maximum: f64) -> Self {
         match self.transform {
             Transform::Keep => self.with(Transform::Below(1.0, maximum)),
-            Transform::Divide(temperature) => self.with(Transform::Below(temperature, maximum)),
+            Transform::Divide(temperature) | Transform::DivideNarrow(temperature) => {
+                self.with(Transform::Below(temperature, maximum))
+            }
             Transform::Log | Transform::Below(..) => self,
         }
+    }
+
+    /// Where the numbers one block after `from` lie.
+    #[inline(always)]
+    pub fn ahead(&self, from: usize) -> Ahead {
+        let place = self.start.wrapping_add_signed(self.stride * (from + BLOCK) as isize);
+        let (start, width) = match self.numbers {
+            Numbers::F64(n) => (n.as_ptr().wrapping_add(place).cast::<u8>(), 8),
+            Numbers::F32(n) => (n.as_ptr().wrapping_add(place).cast::<u8>(), 4),
+            Numbers::F16(n) => (n.as_ptr().wrapping_add(place).cast::<u8>(), 2),
+            Numbers::BF16(n) => (n.as_ptr().wrapping_add(place).cast::<u8>(), 2),
+        };
+        Ahead { start, width }
     }
 
     /// One number as the kernels see it, in float64.
@@ -277,19 +339,45 @@ impl<'a> Row<'a> {
         scratch: &'b mut Scratch<T>,
         pad: T,
     ) -> &'b [T] {
+        self.filled::<S, T>(from, len, scratch, Some(pad))
+    }
+
+    /// Like [`Row::block`], but a last vector is filled up with its last number.
+    #[inline(always)]
+    pub fn block_repeating<'b, S: Simd, T: InPlace>(
+        &'b self,
+        from: usize,
+        len: usize,
+        scratch: &'b mut Scratch<T>,
+    ) -> &'b [T] {
+        self.filled::<S, T>(from, len, scratch, None)
+    }
+
+    #[inline(always)]
+    fn filled<'b, S: Simd, T: InPlace>(
+        &'b self,
+        from: usize,
+        len: usize,
+        scratch: &'b mut Scratch<T>,
+        pad: Option<T>,
+    ) -> &'b [T] {
         let start = self.start.wrapping_add_signed(self.stride * from as isize);
         let padded = len.next_multiple_of(T::LANES);
         let in_place = self.stride == 1 && padded == len && self.transform == Transform::Keep;
         if let Some(numbers) = T::in_place(&self.numbers).filter(|_| in_place) {
             return &numbers[start..start + len];
         }
-        let out = &mut scratch.get()[..padded];
-        T::convert(&self.numbers, start, self.stride, &mut out[..len]);
+        let out = scratch.get(padded);
+        T::convert::<S>(&self.numbers, start, self.stride, &mut out[..len]);
         match self.transform {
             Transform::Keep => {}
             Transform::Divide(temperature) => {
                 let temperature = T::from_f64(temperature);
                 out[..len].iter_mut().for_each(|x| *x = *x / temperature);
+            }
+            Transform::DivideNarrow(temperature) => {
+                let temperature = temperature as f32;
+                out[..len].iter_mut().for_each(|x| *x = T::from_f64(f64::from(x.to_f64() as f32 / temperature)));
             }
             Transform::Below(temperature, maximum) => {
                 let (temperature, maximum) = (T::from_f64(temperature), T::from_f64(maximum));
@@ -301,8 +389,30 @@ impl<'a> Row<'a> {
                 }
             }
         }
+        let pad = pad.unwrap_or(out[len.max(1) - 1]);
         out[len..].fill(pad);
         out
+    }
+
+    /// Asks for the memory of the numbers `from .. from + len`, which will be read soon, if they lie side by side.
+    #[allow(clippy::cast_ptr_alignment)] // addresses, never read
+    #[inline(always)]
+    pub fn prefetch<S: Simd>(&self, from: usize, len: usize) {
+        /// Bytes of a cache line.
+        const LINE: usize = 64;
+        if self.stride != 1 {
+            return;
+        }
+        let start = self.start + from;
+        let (at, size) = match self.numbers {
+            Numbers::F64(n) => (n.as_ptr().wrapping_add(start).cast::<f32>(), 8),
+            Numbers::F32(n) => (n.as_ptr().wrapping_add(start), 4),
+            Numbers::F16(n) => (n.as_ptr().wrapping_add(start).cast::<f32>(), 2),
+            Numbers::BF16(n) => (n.as_ptr().wrapping_add(start).cast::<f32>(), 2),
+        };
+        for offset in (0..len * size).step_by(LINE) {
+            S::F32::prefetch(at.wrapping_byte_add(offset));
+        }
     }
 
     /// Like [`Row::block`], but with the number at index `skip` replaced by `pad`.
@@ -320,7 +430,7 @@ impl<'a> Row<'a> {
         }
         let mut copy = Scratch::new();
         let block = self.block::<S, T>(from, len, &mut copy, pad);
-        let out = &mut scratch.get()[..block.len()];
+        let out = scratch.get(block.len());
         out.copy_from_slice(block);
         out[skip - from] = pad;
         out

@@ -8,7 +8,7 @@
 
 use std::f64::consts::{LN_2, LOG2_E};
 
-use crate::rows::{BLOCK, InPlace, Row, Scratch, over_segments};
+use crate::rows::{Ahead, BLOCK, InPlace, Row, Scratch, over_segments};
 use crate::simd::{Element, Kernel, Mask, Simd, Sum, Vector, dispatch, math, total};
 
 /// Largest |level| of a row whose exponentials are scaled by an integer power of two.
@@ -23,9 +23,6 @@ const WIDE_SQUARE: f64 = 64.0;
 
 /// Largest u² of the mid path, whose products stay far from overflow.
 const MID_SQUARE: f64 = 1600.0;
-
-/// How far ahead of the lanes in work memory is asked for: one page, which hardware does not look beyond.
-const AHEAD: usize = BLOCK;
 
 /// The constants of a pass.
 #[derive(Clone, Copy, Debug)]
@@ -160,6 +157,15 @@ struct Lane<V> {
     second: V,
 }
 
+impl<V: Vector> Lane<V> {
+    /// Only the first `count` lanes.
+    #[inline(always)]
+    fn first_of(self, count: usize) -> Self {
+        let keep = |sum: V| V::select(V::first(count), sum, V::zero());
+        Self { weights: keep(self.weights), first: keep(self.first), second: keep(self.second) }
+    }
+}
+
 /// Largest u² and largest x of a block: they decide whether its path held.
 #[derive(Clone, Copy)]
 struct Extent<V> {
@@ -179,15 +185,17 @@ struct Constants<V> {
 
 impl<V: Vector> Constants<V> {
     #[inline(always)]
-    fn new(shift: &Shift) -> Self {
+    fn new<const PATH: u8>(shift: &Shift) -> Self {
         let power_y = shift.power + (shift.offset * LOG2_E).round();
+        // Only the mid path reads y by itself.
+        let scale_y = if PATH == MID { libm::exp((power_y - shift.power) * LN_2 - shift.offset) } else { 1.0 };
         Self {
             offset: V::constant(shift.offset),
             magic: math::magic(shift.power),
             low: math::lowest(shift.power),
             magic_y: math::magic(power_y),
             low_y: math::lowest(power_y),
-            scale_y: V::constant(libm::exp((power_y - shift.power) * LN_2 - shift.offset)),
+            scale_y: V::constant(scale_y),
         }
     }
 
@@ -224,9 +232,10 @@ impl<V: Vector> Constants<V> {
 fn add_block<V: Vector, const PATH: u8, const EXACT: bool>(
     xs: &[V::Elem],
     ys: &[V::Elem],
+    ahead: [Ahead; 2],
     shift: &Shift,
 ) -> (Lane<V>, Extent<V>) {
-    let k = Constants::<V>::new(shift);
+    let k = Constants::<V>::new::<PATH>(shift);
     let lanes = V::Elem::LANES;
     let zero = V::zero();
     let mut extent = Extent { square: zero, top: V::constant(f64::NEG_INFINITY) };
@@ -240,8 +249,8 @@ fn add_block<V: Vector, const PATH: u8, const EXACT: bool>(
     while i + 2 * lanes <= len {
         let (x, y) = (&xs[i..i + 2 * lanes], &ys[i..i + 2 * lanes]);
         for line in [0, lanes] {
-            V::prefetch(x[line..].as_ptr().wrapping_add(AHEAD));
-            V::prefetch(y[line..].as_ptr().wrapping_add(AHEAD));
+            ahead[0].ask::<V>(i + line);
+            ahead[1].ask::<V>(i + line);
         }
         k.add::<PATH, EXACT>(V::load(x), V::load(y), &mut even, &mut extent);
         k.add::<PATH, EXACT>(V::load(&x[lanes..]), V::load(&y[lanes..]), &mut odd, &mut extent);
@@ -270,17 +279,17 @@ impl<T: InPlace, const EXACT: bool> Kernel for Pass<'_, T, EXACT> {
         let mut from = self.from;
         while from < self.to {
             let left = BLOCK.min(self.to - from);
-            // Whole vectors first: a last one that must be filled up takes the path that knows zero probabilities.
+            // Whole vectors first: only what is left needs filling up, with pairs that the sums then leave out.
             let whole = left - left % T::LANES;
             let len = if whole > 0 { whole } else { left };
-            if path != Path::Careful && whole > 0 {
-                let none = T::from_f64(f64::NEG_INFINITY);
-                let xs = self.x.block::<S, T>(from, len, &mut scratch_x, none);
-                let ys = self.y.block::<S, T>(from, len, &mut scratch_y, none);
+            if path != Path::Careful {
+                let xs = self.x.block_repeating::<S, T>(from, len, &mut scratch_x);
+                let ys = self.y.block_repeating::<S, T>(from, len, &mut scratch_y);
+                let ahead = [self.x.ahead(from), self.y.ahead(from)];
                 let (lane, extent) = match path {
-                    Path::Near => add_block::<T::In<S>, NEAR, EXACT>(xs, ys, &shift),
-                    Path::Wide => add_block::<T::In<S>, WIDE, EXACT>(xs, ys, &shift),
-                    Path::Mid | Path::Careful => add_block::<T::In<S>, MID, EXACT>(xs, ys, &shift),
+                    Path::Near => add_block::<T::In<S>, NEAR, EXACT>(xs, ys, ahead, &shift),
+                    Path::Wide => add_block::<T::In<S>, WIDE, EXACT>(xs, ys, ahead, &shift),
+                    Path::Mid | Path::Careful => add_block::<T::In<S>, MID, EXACT>(xs, ys, ahead, &shift),
                 };
                 let limit = T::In::<S>::constant((shift.power + 60.0) * LN_2);
                 let below = |bound: f64| extent.square.lt(T::In::<S>::constant(bound));
@@ -298,6 +307,7 @@ impl<T: InPlace, const EXACT: bool> Kernel for Pass<'_, T, EXACT> {
                         continue;
                     }
                 } else if below(path.bound()).and(lane.second.eq(lane.second)).all() {
+                    let lane = if whole > 0 { lane } else { lane.first_of(len) };
                     lane.weights.add_to(&mut weights);
                     lane.first.add_to(&mut gain);
                     lane.second.add_to(&mut second);

@@ -37,8 +37,9 @@ fn frame(moments: &Moments<'_>) -> LogFrame {
         let power = (lse * LOG2_E).round();
         (power, libm::exp(power * LN_2 - lse))
     };
-    let (power_x, scale_x) = split(moments.lse_x);
-    let (power_y, scale_y) = split(moments.lse_y());
+    let lse_x = moments.lse_x();
+    let (power_x, scale_x) = split(lse_x);
+    let (power_y, scale_y) = split(lse_x + moments.offset + moments.correction);
     LogFrame {
         offset: moments.offset,
         correction: moments.correction,
@@ -68,6 +69,12 @@ fn log_sums_in<T: InPlace>(moments: &Moments<'_>, terms: impl Terms, parallel: b
 
 fn add_sums(a: [f64; MAX_SUMS], b: [f64; MAX_SUMS]) -> [f64; MAX_SUMS] {
     std::array::from_fn(|i| a[i] + b[i])
+}
+
+/// The sums that are used; the others are 0.
+#[inline(always)]
+fn used<K: Terms>(sum: impl Fn(usize) -> f64) -> [f64; MAX_SUMS] {
+    std::array::from_fn(|i| if i < K::COUNT { sum(i) } else { 0.0 })
 }
 
 struct LogPass<'a, T, K> {
@@ -114,39 +121,43 @@ impl<T: InPlace, K: Terms> Kernel for LogPass<'_, T, K> {
         let mut from = self.from;
         while from < self.to {
             let left = BLOCK.min(self.to - from);
-            // Whole vectors first: the last one is filled up with zero probabilities, which are never near.
+            // Whole vectors first: only what is left needs filling up.
             let whole = left - left % T::LANES;
             let len = if whole > 0 { whole } else { left };
-            let xs = self.x.block::<S, T>(from, len, &mut scratch_x, none);
-            let ys = self.y.block::<S, T>(from, len, &mut scratch_y, none);
-            from += len;
             // Each block starts on the path the one before it should have taken.
-            if near && whole > 0 {
+            if near {
+                let xs = self.x.block_repeating::<S, T>(from, len, &mut scratch_x);
+                let ys = self.y.block_repeating::<S, T>(from, len, &mut scratch_y);
                 let (lanes, square) = log_block::<T::In<S>, K, true>(xs, ys, &self.frame, &self.terms);
                 // A NaN (−∞ − −∞) passes the maximum but not the sum.
                 near = square.lt(limit).and(lanes[0].eq(lanes[0])).all();
                 if near {
+                    let kept = |lane| T::In::<S>::select(T::In::<S>::first(len), lane, T::In::<S>::zero());
                     for (sum, lane) in near_sums.iter_mut().zip(lanes).take(K::COUNT) {
+                        let lane = if whole > 0 { lane } else { kept(lane) };
                         lane.add_to(sum);
                     }
+                    from += len;
                     continue;
                 }
             }
+            let xs = self.x.block::<S, T>(from, len, &mut scratch_x, none);
+            let ys = self.y.block::<S, T>(from, len, &mut scratch_y, none);
+            from += len;
             let (lanes, square) = log_block::<T::In<S>, K, false>(xs, ys, &self.frame, &self.terms);
             near = square.lt(limit).all();
             for (sum, lane) in far_sums.iter_mut().zip(lanes).take(K::COUNT) {
                 lane.add_to(sum);
             }
         }
-        std::array::from_fn(|i| total(&near_sums[i]).mul_add(self.frame.scale[0], total(&far_sums[i])))
+        used::<K>(|i| total(&near_sums[i]).mul_add(self.frame.scale[0], total(&far_sums[i])))
     }
 }
 
 /// The sums of `terms` over rows of weights, in units of Σp.
 pub fn weight_sums(p: Row<'_>, q: Row<'_>, totals: &[Totals; 2], terms: impl Terms, parallel: bool) -> [f64; MAX_SUMS] {
     // Float32 lanes have no room to scale totals far from 1.
-    let ordinary = |t: &Totals| libm::ilogb(t.sum).abs() <= 40 && t.power == 0;
-    if p.is_wide() || q.is_wide() || !totals.iter().all(ordinary) {
+    if p.is_wide() || q.is_wide() || !totals.iter().all(Totals::is_ordinary) {
         weight_sums_in::<f64>(p, q, totals, terms, parallel)
     } else {
         weight_sums_in::<f32>(p, q, totals, terms, parallel)
@@ -166,7 +177,8 @@ fn weight_sums_in<T: InPlace>(
     let (ratio, ratio_low) = totals[0].quotient(&totals[1], scale[0], scale[1]);
     let high = T::from_f64(ratio).to_f64();
     let low = (ratio - high) + ratio_low;
-    let unit = 1.0 / (totals[0].sum * libm::scalbn(scale[0], totals[0].power));
+    let factor = if totals[0].power == 0 { scale[0] } else { libm::scalbn(scale[0], totals[0].power) };
+    let unit = 1.0 / (totals[0].sum * factor);
     let sums = over_segments(
         p.len(),
         parallel,
@@ -215,6 +227,6 @@ impl<T: InPlace, K: Terms> Kernel for WeightPass<'_, T, K> {
                 lane.add_to(sum);
             }
         }
-        std::array::from_fn(|i| total(&sums[i]))
+        used::<K>(|i| total(&sums[i]))
     }
 }

@@ -1,5 +1,6 @@
 """What several test modules share: backends, tolerances, one comparison that raises, and random rows."""
 
+import dataclasses
 import importlib.util
 import os
 from collections.abc import Iterable, Sequence
@@ -22,7 +23,14 @@ DTYPES: dict[str, Any] = {
     "float16": np.float16,
     "bfloat16": ml_dtypes.bfloat16,
 }
-NAMES = [*kb.divergence_names(), "entropy"]
+#: A value of every parameter that has no default, for the tests that go through all names.
+PARAMETERS = {"alpha": "alpha=0.3", "renyi": "order=2", "renyi_entropy": "order=2", "tsallis_entropy": "order=0.5"}
+ENTROPIES = ["entropy", "renyi_entropy:order=2", "tsallis_entropy:order=0.5"]
+#: Every metric of two distributions, written as for `compare`; then the entropies.
+METRICS = [f"{name}:{PARAMETERS[name]}" if name in PARAMETERS else name for name in kb.divergence_names()]
+NAMES = [*METRICS, *ENTROPIES]
+#: Square roots, whose errors near 0 are those of what is under them.
+ROOTS = ("js_distance", "hellinger", "fisher_rao")
 
 # The promises of the numerics page: relative error of values from 1e-13 to 1e3.
 SMALLEST = 1e-13
@@ -37,7 +45,7 @@ def tolerance(backend: str, *arrays: np.ndarray) -> float:
 
 def floor_of(name: str) -> float:
     """Smallest value with a promised relative error; a square root inherits the floor of what is under it."""
-    return SMALLEST ** (0.5 if name in ("js_distance", "hellinger") else 1.0)
+    return SMALLEST ** (0.5 if name in ROOTS else 1.0)
 
 
 def assert_close(actual: Any, expected: Any, rtol: float, name: str = "", where: str = "") -> None:
@@ -54,11 +62,15 @@ def assert_close(actual: Any, expected: Any, rtol: float, name: str = "", where:
 
 
 def evaluate(name: str, p: Any, q: Any, **options: Any) -> Any:
-    """Evaluate by registry name; the entropy takes p alone."""
-    if name != "entropy":
+    """Evaluate a name, its parameter written as for `compare`; the entropies take p alone."""
+    name, _, option = name.partition(":")
+    if option:
+        parameter, _, number = option.partition("=")
+        options[parameter] = float(number)
+    if name in kb.divergence_names():
         return kb.divergence(name, p, q, **options)
     kind = options.pop("input", "probs")
-    return kb.entropy(p, input=kind if isinstance(kind, str) else kind[0], **options)
+    return getattr(kb, name)(p, input=kind if isinstance(kind, str) else kind[0], **options)
 
 
 def outcome(name: str, p: Any, q: Any, **options: Any) -> Any:
@@ -90,5 +102,10 @@ def as_kind(probs: Any, kind: str) -> np.ndarray:
 
 
 def definitions(names: Iterable[str] = NAMES) -> list[registry.Definition]:
-    """Look definitions up, in the order of the registry."""
-    return [registry.definitions()[name] for name in names]
+    """Look definitions up, in the order of the names."""
+    return [definition_of(name) for name in names]
+
+
+def definition_of(name: str) -> registry.Definition:
+    """Look up the definition of a name, its parameter filled in."""
+    return dataclasses.replace(registry.definitions()[name.partition(":")[0]], name=name)

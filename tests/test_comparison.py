@@ -8,7 +8,7 @@ import sys
 import numpy as np
 import pyarrow as pa
 import pytest
-from helpers import DTYPES, KINDS, assert_close, random_rows, tolerance
+from helpers import DTYPES, KINDS, METRICS, assert_close, evaluate, random_rows, tolerance
 
 import kullback as kb
 
@@ -25,6 +25,7 @@ DEFAULT = [
     "overlap_10",
 ]
 WITH_TARGETS = ["log_prob_p", "log_prob_q", "delta_prob", "rank_p", "rank_q"]
+OTHERS = [*(name for name in METRICS if name not in DEFAULT), "js:weight=0.25", "skew_kl:alpha=0.9", "renyi:order=inf"]
 INTEGERS = ("top1_p", "top1_q", "rank_p", "rank_q")
 
 
@@ -39,10 +40,11 @@ def top(row, k):
 @pytest.mark.parametrize("kinds", list(itertools.product(KINDS, repeat=2)), ids="-".join)
 def test_columns_are_the_single_functions(backend, kinds, dtypes, rng):
     p, q = (random_rows(rng, (2, 5, 60), kind, DTYPES[dtype]) for kind, dtype in zip(kinds, dtypes, strict=True))
-    result = kb.compare(p, q, input=kinds, metrics=[*DEFAULT, "hellinger", "js_distance"])
+    result = kb.compare(p, q, input=kinds, metrics=[*DEFAULT, *OTHERS])
     rtol = tolerance(backend, p, q)
-    for name in (*SINGLE, "hellinger", "js_distance"):
-        assert_close(result[name], kb.divergence(name, p, q, input=kinds), rtol, name)
+    assert set(METRICS) <= {*SINGLE, *OTHERS}
+    for name in (*SINGLE, *OTHERS):
+        assert_close(result[name], evaluate(name, p, q, input=kinds), rtol, name)
     assert_close(result["entropy_p"], kb.entropy(p, input=kinds[0]), tolerance(backend, p))
     assert_close(result["entropy_q"], kb.entropy(q, input=kinds[1]), tolerance(backend, q))
 
@@ -179,9 +181,33 @@ ERRORS = {
     "unknown": (
         {"metrics": ["kl", "jss"]},
         ValueError,
-        "metrics must be one of kl, reverse_kl, js, js_distance, jeffreys, total_variation, squared_hellinger, "
-        "hellinger, cross_entropy, entropy_p, entropy_q, top1_p, top1_q, log_prob_p, log_prob_q, delta_prob, rank_p, "
-        "rank_q, overlap_<k>, got 'jss'; did you mean 'js'?",
+        f"metrics must be one of {', '.join(kb.divergence_names())}, entropy_p, entropy_q, top1_p, top1_q, log_prob_p, "
+        "log_prob_q, delta_prob, rank_p, rank_q, overlap_<k>, got 'jss'; did you mean 'js'?",
+    ),
+    "no parameter": (
+        {"metrics": ["renyi"]},
+        ValueError,
+        "metrics: renyi needs order, as in 'renyi:order=2', got 'renyi'",
+    ),
+    "another parameter": (
+        {"metrics": ["renyi:alpha=2"]},
+        ValueError,
+        "metrics: renyi takes order, as in 'renyi:order=2', got 'renyi:alpha=2'",
+    ),
+    "a parameter too many": (
+        {"metrics": ["kl:order=2"]},
+        ValueError,
+        "metrics: kl takes no parameter, got 'kl:order=2'",
+    ),
+    "not a number": (
+        {"metrics": ["skew_kl:alpha=x"]},
+        ValueError,
+        "metrics: alpha must be a number, got 'skew_kl:alpha=x'",
+    ),
+    "out of range": (
+        {"metrics": ["js:weight=2"]},
+        ValueError,
+        "metrics: weight must be between 0 and 1, got 2.0 in 'js:weight=2'",
     ),
     "entropy": ({"metrics": ["entropy"]}, ValueError, "got 'entropy'; did you mean 'entropy_q'?"),
     "overlap_0": ({"metrics": ["overlap_0"]}, ValueError, "got 'overlap_0'; did you mean 'overlap_<k>'?"),

@@ -8,13 +8,14 @@ import tomllib
 from pathlib import Path
 
 import pytest
-from helpers import NAMES
+from helpers import METRICS, NAMES
 
 import kullback as kb
-from kullback import comparison, divergences
+from kullback import comparison, divergences, entropies, families
 from kullback._core import registry
 
 PUBLIC = {definition.function_name: name for name, definition in registry.definitions().items()}
+DIVERGENCES = (divergences, entropies, families)
 OPTIONS = ["axis", "input", "temperature", "vocab_size", "nan_policy", "threads"]
 
 
@@ -35,19 +36,20 @@ def test_stub_and_native_module_hold_the_same_names(native):
 
 def test_every_definition_is_public():
     public = {name for name in PUBLIC if not name.startswith("_")}
-    assert public == set(divergences.__all__)
+    assert public == set(divergences.__all__) - set(families.__all__)
     assert set(divergences.__all__) <= set(kb.__all__)
     assert [name for name in PUBLIC if name.startswith("_")] == ["_reverse_kl"]
 
 
-@pytest.mark.parametrize("module", [kb, divergences, comparison])
+@pytest.mark.parametrize("module", [kb, divergences, entropies, families, comparison])
 def test_all_lists_what_is_defined(module):
     assert list(module.__all__) == sorted(module.__all__)
     for name in module.__all__:
         assert getattr(module, name) is not None
         assert name in dir(module)
     if module is not kb:
-        defined = {n for n, value in vars(module).items() if getattr(value, "__module__", None) == module.__name__}
+        own = [module.__name__] if module is not divergences else [m.__name__ for m in DIVERGENCES]
+        defined = {n for n, value in vars(module).items() if getattr(value, "__module__", None) in own}
         assert {name for name in defined if not name.startswith("_") and name != "Block"} == set(module.__all__)
 
 
@@ -57,29 +59,41 @@ def test_names_in_order():
         "reverse_kl",
         "js",
         "js_distance",
+        "skew_kl",
         "jeffreys",
         "total_variation",
         "squared_hellinger",
         "hellinger",
+        "chi2",
+        "neyman_chi2",
+        "triangular_discrimination",
+        "alpha",
+        "renyi",
+        "bhattacharyya",
+        "cauchy_schwarz",
+        "fisher_rao",
+        "acceptance_rate",
         "cross_entropy",
     ]
-    assert [*kb.divergence_names(), "entropy"] == NAMES
+    assert [name.partition(":")[0] for name in METRICS] == kb.divergence_names()
+    assert {name.partition(":")[0] for name in NAMES} == set(registry.definitions())
 
 
-@pytest.mark.parametrize("name", divergences.__all__)
+@pytest.mark.parametrize("name", sorted(PUBLIC.keys() - {"_reverse_kl"}))
 def test_signatures(name):
     function = getattr(kb, name)
     definition = registry.definitions()[PUBLIC[name]]
     parameters = inspect.signature(function).parameters
-    assert list(parameters) == ["p", "q"][: definition.sides] + OPTIONS
+    own = [] if definition.parameter is None else [definition.parameter.name]
+    assert list(parameters) == ["p", "q"][: definition.sides] + own + OPTIONS
     kinds = [parameter.kind for parameter in parameters.values()]
     assert set(kinds[: definition.sides]) == {inspect.Parameter.POSITIONAL_ONLY}
     assert set(kinds[definition.sides :]) == {inspect.Parameter.KEYWORD_ONLY}
     protocol = registry.PairFunction if definition.sides == 2 else registry.RowFunction
-    typed = inspect.signature(protocol.__call__)
+    typed = inspect.signature(definition.parameter.call if definition.parameter else protocol.__call__)
     assert list(typed.parameters.values())[1:] == list(parameters.values())
     assert function.__name__ == function.__qualname__ == name
-    assert function.__module__ == "kullback.divergences"
+    assert function.__module__ == f"kullback.{'divergences' if definition.sides == 2 else 'entropies'}"
     assert pickle.loads(pickle.dumps(function)) is function
 
 
@@ -89,7 +103,10 @@ def test_docstrings_are_complete(name):
     sections = re.findall(r"^(\w+)\n-+$", text, re.MULTILINE)
     assert sections == ["Parameters", "Returns", "Raises", "References", "Examples"]
     assert ".. math::" in text or ":math:" in text
-    assert "nats" in text
+    if name in PUBLIC:
+        assert "nats" in text
+        parameter = registry.definitions()[PUBLIC[name]].parameter
+        assert parameter is None or f"\n{parameter.name} : float" in text
 
 
 RECORDS = (kb.Comparison, kb.SampledKL)

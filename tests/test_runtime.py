@@ -199,7 +199,13 @@ def test_other_python_threads_run_during_a_call(native):
 
 
 @pytest.mark.parametrize(
-    "call", ["kl_divergence(p, q, input='logits')", "compare(p, q)", "js_divergence(p, q, input='logits')"]
+    "call",
+    [
+        "kl_divergence(p, q, input='logits')",
+        "compare(p, q)",
+        "js_divergence(p, q, input='logits')",
+        "pairwise(p[:20_000], q[:20_000], input='logits', metric='kl')",
+    ],
 )
 def test_ctrl_c(backend, call):
     # Minutes of work; the interrupt must be answered long before.

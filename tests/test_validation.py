@@ -321,14 +321,47 @@ CALLS = {
     "name": (
         lambda: kb.divergence("jefreys", ROW, ROW),
         ValueError,
-        "name must be one of kl, reverse_kl, js, js_distance, jeffreys, total_variation, squared_hellinger, hellinger, "
-        "cross_entropy, got 'jefreys'; did you mean 'jeffreys'?",
+        f"name must be one of {', '.join(kb.divergence_names())}, got 'jefreys'; did you mean 'jeffreys'?",
     ),
     "unknown option": (
         lambda: kb.divergence("kl", ROW, ROW, base=2),
         TypeError,
-        re.compile(".*unexpected keyword argument 'base'"),
+        "kl_divergence() got an unexpected keyword argument 'base'",
     ),
+    "parameter of another": (
+        lambda: kb.kl_divergence(ROW, ROW, alpha=2),
+        TypeError,
+        "kl_divergence() got an unexpected keyword argument 'alpha'",
+    ),
+    "parameter missing": (lambda: kb.renyi_divergence(ROW, ROW), TypeError, "renyi_divergence needs order="),
+    "parameter missing, by name": (
+        lambda: kb.divergence("alpha", ROW, ROW),
+        TypeError,
+        "alpha_divergence needs alpha=",
+    ),
+    "parameter of an entropy": (
+        lambda: kb.renyi_entropy(ROW, order="2"),
+        TypeError,
+        "order must be a number, got '2'",
+    ),
+    "order negative": (lambda: kb.tsallis_entropy(ROW, order=-1), ValueError, "order must be at least 0, got -1"),
+    "order NaN": (lambda: kb.renyi_divergence(ROW, ROW, order=np.nan), ValueError, "order must be at least 0, got nan"),
+    "alpha infinite": (
+        lambda: kb.alpha_divergence(ROW, ROW, alpha=np.inf),
+        ValueError,
+        "alpha must be finite, got inf",
+    ),
+    "alpha huge": (
+        lambda: kb.alpha_divergence(ROW, ROW, alpha=10**400),
+        ValueError,
+        f"alpha must be finite, got {10**400}",
+    ),
+    "alpha of a mixture": (
+        lambda: kb.skew_kl_divergence(ROW, ROW, alpha=1.5),
+        ValueError,
+        "alpha must be between 0 and 1, got 1.5",
+    ),
+    "weight bool": (lambda: kb.js_divergence(ROW, ROW, weight=True), TypeError, "weight must be a number, got True"),
     "negative": (
         lambda: kb.kl_divergence(ROW, [1.5, 0.0, -0.5]),
         ValueError,

@@ -32,6 +32,12 @@ def _atanh_over_f(s: mpf) -> mpf:
     return log((1 + f) / (1 - f)) / f
 
 
+def _atanh_beyond(s: mpf) -> mpf:
+    if s < mpf("1e-6"):
+        return mpf(2) / 3 + 2 * s / 5 + 2 * s**2 / 7 + 2 * s**3 / 9 + 2 * s**4 / 11 + 2 * s**5 / 13
+    return (_atanh_over_f(s) - 2) / s
+
+
 def _log1p_over(x: mpf) -> mpf:
     return log1p(x) / x if x else mpf(1)
 
@@ -66,6 +72,7 @@ FITS = [
     Fit("HALF", "(1 - e^(-t/2))/t, |t| <= 2", _half_over, mpf(-2), mpf(2), 7, 15),
     Fit("PHI", "(e^u - 1 - u)/u^2, |u| <= 2", _phi_over_square, mpf(-2), mpf(2), 10, 18),
     Fit("LOG", "2 atanh(f)/f in f^2, |f| <= 1/3", _atanh_over_f, mpf(0), mpf(1) / 9, 4, 10),
+    Fit("ATANH", "2 (atanh(f) - f)/f^3 in f^2, |f| <= 1/5", _atanh_beyond, mpf(0), mpf(1) / 25, 3, 8),
     Fit("LOG1P", "log(1 + s)/s, 0 <= s <= 1/e", _log1p_over, mpf(0), exp(-1), 7, 15),
     Fit("JS", "the even part of JS in t^2, |t| <= 2", _js_even, mpf(0), mpf(4), 5, 15),
 ]

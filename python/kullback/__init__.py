@@ -11,31 +11,52 @@ from kullback._core.backend import info, set_num_threads, use_backend, version
 from kullback._core.registry import divergence, divergence_names
 from kullback.comparison import Comparison, compare
 from kullback.divergences import (
+    acceptance_rate,
+    alpha_divergence,
+    bhattacharyya_distance,
+    cauchy_schwarz_divergence,
+    chi2_divergence,
     cross_entropy,
     entropy,
+    f_divergence,
+    fisher_rao_distance,
     hellinger_distance,
     jeffreys_divergence,
     js_distance,
     js_divergence,
+    js_divergence_many,
     kl_divergence,
+    neyman_chi2_divergence,
+    renyi_divergence,
+    renyi_entropy,
+    skew_kl_divergence,
     squared_hellinger,
     total_variation,
+    triangular_discrimination,
+    tsallis_entropy,
 )
 from kullback.entropic import ConvergenceWarning, SinkhornResult, sinkhorn
 from kullback.entropic_batch import SinkhornBatchResult, sinkhorn_batch
 from kullback.estimators import SampledKL, sampled_kl
 from kullback.gradients import value_and_grad
+from kullback.pairwise import nearest, pairwise
 from kullback.transport import sinkhorn_divergence, sinkhorn_points
 
 if TYPE_CHECKING:
-    from kullback.scoring import score
+    from kullback.scoring import LogitsWriter, pack, score
 
 __version__ = version()
 
 __all__ = [
     "Comparison",
-    "ConvergenceWarning",
+    "LogitsWriter",
     "SampledKL",
+    "acceptance_rate",
+    "alpha_divergence",
+    "bhattacharyya_distance",
+    "cauchy_schwarz_divergence",
+    "chi2_divergence",
+    "ConvergenceWarning",
     "SinkhornBatchResult",
     "SinkhornResult",
     "compare",
@@ -43,32 +64,46 @@ __all__ = [
     "divergence",
     "divergence_names",
     "entropy",
+    "f_divergence",
+    "fisher_rao_distance",
     "hellinger_distance",
     "info",
     "jeffreys_divergence",
     "js_distance",
     "js_divergence",
+    "js_divergence_many",
     "kl_divergence",
+    "nearest",
+    "neyman_chi2_divergence",
+    "pack",
+    "pairwise",
+    "renyi_divergence",
+    "renyi_entropy",
     "sampled_kl",
     "score",
     "set_num_threads",
+    "skew_kl_divergence",
     "sinkhorn",
     "sinkhorn_batch",
     "sinkhorn_divergence",
     "sinkhorn_points",
     "squared_hellinger",
     "total_variation",
+    "triangular_discrimination",
+    "tsallis_entropy",
     "use_backend",
     "value_and_grad",
 ]
 
+_LAZY = {"LogitsWriter", "pack", "score"}
+
 
 def __getattr__(name: str) -> Any:
     """Import scoring when it is first used: reading files needs more than divergences do."""
-    if name == "score":
-        from kullback.scoring import score
+    if name in _LAZY:
+        from kullback import scoring
 
-        return score
+        return getattr(scoring, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 

@@ -135,7 +135,8 @@ def compare(
     input : {"probs", "weights", "log_probs", "logits"} or a pair of them, default "logits"
         What the numbers are.
     metrics : sequence of str, optional
-        The columns wanted, in order: names of :func:`divergence_names`, ``entropy_p``, ``entropy_q``, ``top1_p``,
+        The columns wanted, in order: names of :func:`divergence_names`, with a parameter as in ``"renyi:order=2"`` or
+        ``"skew_kl:alpha=0.2"`` (``alpha`` and ``renyi`` need theirs), ``entropy_p``, ``entropy_q``, ``top1_p``,
         ``top1_q`` (token ids), ``overlap_<k>`` (fraction of p's top k found in q's top k) and, with `targets`,
         ``log_prob_p``, ``log_prob_q``, ``delta_prob`` (= q - p), ``rank_p``, ``rank_q`` (1 for the first maximum).
         The default is the common divergences, the entropies, the top 1, an overlap for each `top_k` and, with

@@ -27,16 +27,11 @@ _PLAIN: dict[str, _Forces] = {
     "hellinger": (forces.squared_hellinger, forces.squared_hellinger),
     "cross_entropy": (forces.kl, forces.reverse_kl),
 }
-#: The parameter of a name, its default (None if it has to be given), the forces, and the value.
-_WITH_PARAMETER: dict[str, tuple[str, float | None, Callable[[float], _Forces], Callable[[Pair, float], Array]]] = {
-    "js": ("weight", 0.5, lambda w: (forces.js(w), forces.js(1.0 - w)), forces.js_value),
-    "skew_kl": ("alpha", 0.1, lambda a: (forces.skew_kl(a), forces.skew_kl_first(a)), forces.kl_to_mixture),
-    "alpha": (
-        "alpha",
-        None,
-        lambda a: (forces.alpha_divergence(a), forces.alpha_divergence(1.0 - a)),
-        forces.alpha_value,
-    ),
+#: The forces of the names that have a parameter.
+_WITH_PARAMETER: dict[str, Callable[[float], _Forces]] = {
+    "js": lambda w: (forces.js(w), forces.js(1.0 - w)),
+    "skew_kl": lambda a: (forces.skew_kl(a), forces.skew_kl_first(a)),
+    "alpha": lambda a: (forces.alpha_divergence(a), forces.alpha_divergence(1.0 - a)),
 }
 _SUPPORTED = (*_PLAIN, *_WITH_PARAMETER)
 
@@ -159,28 +154,17 @@ def _gradient(name: str, wrt: str, pair: Pair, force: Force, value: Array) -> Ar
 def _chosen(name: str, wrt: str, options: dict[str, float]) -> tuple[Force, Callable[[Pair], Array]]:
     """Look up force and value of a name, its parameter filled in."""
     which = 0 if wrt == "q" else 1
-    parameter = _WITH_PARAMETER[name][0] if name in _WITH_PARAMETER else None
-    unknown = [option for option in options if option != parameter]
+    definition = definitions()[name]
+    parameter = definition.parameter
+    unknown = [option for option in options if parameter is None or option != parameter.name]
     if unknown:
-        takes = f"takes {parameter}" if parameter else "takes no option of its own"
+        takes = f"takes {parameter.name}" if parameter else "takes no option of its own"
         raise TypeError(f"{name} {takes}, got {', '.join(unknown)}")
-    if name in _PLAIN:
-        return _PLAIN[name][which], definitions()[name].body
-    option, default, with_parameter, value_of = _WITH_PARAMETER[name]
-    number = _number(option, options.get(option, default), name)
-    return with_parameter(number)[which], functools.partial(_applied, value_of, number)
+    if parameter is None:
+        return _PLAIN[name][which], definition.body
+    number = parameter.checked(options.get(parameter.name), name)
+    return _WITH_PARAMETER[name](number)[which], functools.partial(_applied, definition.body, number)
 
 
-def _applied(value_of: Callable[[Pair, float], Array], number: float, pair: Pair) -> Array:
-    return value_of(pair, number)
-
-
-def _number(option: str, value: Any, name: str) -> float:
-    if value is None:
-        raise TypeError(f"{name} needs {option}=")
-    if isinstance(value, bool) or not isinstance(value, int | float | np.floating | np.integer):
-        raise TypeError(f"{option} must be a number, got {value!r}")
-    number = float(value)
-    if not np.isfinite(number) or (name != "alpha" and not 0.0 <= number <= 1.0):
-        raise ValueError(f"{option} must be {'finite' if name == 'alpha' else 'between 0 and 1'}, got {value!r}")
-    return number
+def _applied(body: Callable[..., Array], number: float, pair: Pair) -> Array:
+    return body(pair, number)

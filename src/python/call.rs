@@ -34,7 +34,7 @@ impl From<Error> for PyErr {
             }
             Error::Transport(flaw) => super::sinkhorn::problem_error(&flaw),
             Error::Interrupted => PyKeyboardInterrupt::new_err(()),
-            Error::UnknownName(_) | Error::Shape(_) => PyValueError::new_err(error.to_string()),
+            Error::UnknownName(_) | Error::Parameter(_) | Error::Shape(_) => PyValueError::new_err(error.to_string()),
         }
     }
 }

@@ -11,7 +11,10 @@ use super::call::detached;
 use crate::compare::{Column, Values};
 use crate::divergences::NAMES;
 use crate::error::Argument;
-use crate::evaluate::COMPOSED;
+use crate::evaluate::{COMPOSED, Metric, metric_of_rows};
+
+/// Names that take one argument.
+const ENTROPIES: [&str; 3] = ["entropy", "renyi_entropy", "tsallis_entropy"];
 
 #[pyfunction]
 #[pyo3(signature = (name, p, q, kind_p, kind_q, parameter, temperature, threads, /))]
@@ -26,17 +29,20 @@ pub fn divergence<'py>(
     temperature: f64,
     threads: usize,
 ) -> PyResult<Bound<'py, PyArray1<f64>>> {
-    if parameter.is_some() {
-        return Err(PyValueError::new_err(format!("{name} takes no parameter")));
-    }
     let left = matrix(p, kind_p, temperature, Argument::P)?;
     let values = match q {
         None if name == "entropy" => detached(py, threads, p.len(), |call| crate::entropy(&left, call))?,
+        None if ENTROPIES.contains(&name) => {
+            let order = parameter.ok_or_else(|| PyValueError::new_err(format!("{name} needs an order")))?;
+            let of_rows = if name == "renyi_entropy" { crate::renyi_entropy } else { crate::tsallis_entropy };
+            detached(py, threads, p.len(), |call| of_rows(&left, order, call))?
+        }
         None => return Err(PyValueError::new_err(format!("{name} takes two arguments"))),
         Some(q) => {
             same_shape(p, q)?;
             let right = matrix(q, kind_q, temperature, Argument::Q)?;
-            detached(py, threads, p.len(), |call| crate::divergence(name, &left, &right, call))?
+            let metric = Metric::new(name, parameter)?;
+            detached(py, threads, p.len(), |call| metric_of_rows(&metric, &left, &right, call))?
         }
     };
     Ok(PyArray1::from_vec(py, values))
@@ -74,5 +80,5 @@ pub fn compare<'py>(
 
 #[pyfunction]
 pub fn registry() -> Vec<&'static str> {
-    NAMES.iter().chain(COMPOSED).copied().chain(["entropy"]).collect()
+    NAMES.iter().chain(COMPOSED).copied().chain(ENTROPIES).collect()
 }

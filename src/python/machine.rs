@@ -4,7 +4,7 @@ use numpy::PyReadonlyArray1;
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 
-use crate::simd::{Isa, isa as current_isa, set_isa as use_isa};
+use crate::simd::{Isa, Lanes, isa as current_isa, set_isa as use_isa};
 
 #[pyfunction]
 pub fn num_threads() -> usize {
@@ -52,9 +52,22 @@ pub fn read_rate(py: Python<'_>, array: PyReadonlyArray1<'_, f32>, threads: usiz
     Ok(py.detach(|| crate::probe::read_sum(numbers, threads)))
 }
 
+/// Numbers whose exponentials are timed.
+#[derive(FromPyObject)]
+pub enum Floats<'py> {
+    Single(PyReadonlyArray1<'py, f32>),
+    Double(PyReadonlyArray1<'py, f64>),
+}
+
 #[pyfunction]
 #[pyo3(signature = (array, repeats, threads, /))]
-pub fn exp_sum(py: Python<'_>, array: PyReadonlyArray1<'_, f32>, repeats: usize, threads: usize) -> PyResult<f64> {
-    let numbers = array.as_slice()?;
-    Ok(py.detach(|| crate::probe::exp_sum(numbers, repeats, threads)))
+pub fn exp_sum(py: Python<'_>, array: Floats<'_>, repeats: usize, threads: usize) -> PyResult<f64> {
+    Ok(match &array {
+        Floats::Single(array) => exp_sum_of(py, array.as_slice()?, repeats, threads),
+        Floats::Double(array) => exp_sum_of(py, array.as_slice()?, repeats, threads),
+    })
+}
+
+fn exp_sum_of<T: Lanes>(py: Python<'_>, numbers: &[T], repeats: usize, threads: usize) -> f64 {
+    py.detach(|| crate::probe::exp_sum(numbers, repeats, threads))
 }

@@ -7,6 +7,7 @@ mod arrays;
 mod call;
 mod divergences;
 mod machine;
+mod pairwise;
 mod points;
 mod sinkhorn;
 mod wasserstein;
@@ -26,6 +27,9 @@ mod _native {
     use super::machine::{
         available_isas, build_profile, exp_sum, isa, num_threads, read_rate, set_isa, set_num_threads,
     };
+
+    #[pymodule_export]
+    use super::pairwise::{nearest, pairwise};
 
     #[pymodule_export]
     use super::points::{

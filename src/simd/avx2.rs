@@ -1,11 +1,13 @@
-//! AVX2 with FMA: two 256-bit registers a vector. Nothing but intrinsics.
+//! AVX2 with FMA and F16C: two 256-bit registers a vector. Nothing but intrinsics.
 //!
 //! Safety of every block: the types of this file are reachable only below [`enter`], which the caller may use only
-//! after AVX2 and FMA were detected; loads and stores are bounds-checked first.
+//! after AVX2, FMA and F16C were detected; loads and stores are bounds-checked first.
 
 #[allow(clippy::wildcard_imports)] // intrinsics, by the dozen
 use std::arch::x86_64::*;
 use std::ops::{Add, Div, Mul, Sub};
+
+use half::{bf16, f16};
 
 use super::{Element, Kernel, Mask, Simd, Sum, Vector};
 
@@ -15,13 +17,35 @@ pub struct Avx2;
 impl Simd for Avx2 {
     type F32 = F32;
     type F64 = F64;
+
+    #[inline(always)]
+    fn load_f16(from: &[f16]) -> F32 {
+        let from = &from[..f32::LANES];
+        // SAFETY: the slice holds sixteen numbers of two bytes.
+        unsafe {
+            let half = |i: usize| _mm256_cvtph_ps(_mm_loadu_si128(from.as_ptr().add(i).cast()));
+            F32(half(0), half(8))
+        }
+    }
+    #[inline(always)]
+    fn load_bf16(from: &[bf16]) -> F32 {
+        let from = &from[..f32::LANES];
+        // SAFETY: as above.
+        unsafe {
+            let half = |i: usize| {
+                let bits = _mm256_cvtepu16_epi32(_mm_loadu_si128(from.as_ptr().add(i).cast()));
+                _mm256_castsi256_ps(_mm256_slli_epi32::<16>(bits))
+            };
+            F32(half(0), half(8))
+        }
+    }
 }
 
 /// Runs a kernel compiled for AVX2.
 ///
 /// # Safety
-/// The machine must have AVX2 and FMA.
-#[target_feature(enable = "avx2,fma")]
+/// The machine must have AVX2, FMA and F16C.
+#[target_feature(enable = "avx2,fma,f16c")]
 pub unsafe fn enter<K: Kernel>(kernel: K) -> K::Output {
     kernel.run::<Avx2>()
 }
@@ -131,6 +155,11 @@ impl Vector for F32 {
         unsafe { Self(_mm256_max_ps(self.0, other.0), _mm256_max_ps(self.1, other.1)) }
     }
     #[inline(always)]
+    fn min(self, other: Self) -> Self {
+        // SAFETY: see the head of this file.
+        unsafe { Self(_mm256_min_ps(self.0, other.0), _mm256_min_ps(self.1, other.1)) }
+    }
+    #[inline(always)]
     fn lt(self, other: Self) -> Self {
         // SAFETY: see the head of this file.
         unsafe { Self(_mm256_cmp_ps::<_CMP_LT_OQ>(self.0, other.0), _mm256_cmp_ps::<_CMP_LT_OQ>(self.1, other.1)) }
@@ -174,6 +203,23 @@ impl Vector for F32 {
         }
         let ((m0, k0), (m1, k1)) = (half(self.0), half(self.1));
         (Self(m0, m1), Self(k0, k1))
+    }
+    #[inline(always)]
+    fn align(self, to: Self) -> (Self, Self) {
+        #[inline(always)]
+        fn half(x: __m256, to: __m256) -> (__m256, __m256) {
+            // SAFETY: see the head of this file.
+            unsafe {
+                let bits = _mm256_castps_si256(x);
+                let gap = _mm256_sub_epi32(bits, _mm256_castps_si256(to));
+                let rounded = _mm256_add_epi32(gap, _mm256_set1_epi32(1 << 22));
+                let power = _mm256_and_si256(rounded, _mm256_set1_epi32(-1 << 23));
+                let aligned = _mm256_castsi256_ps(_mm256_sub_epi32(bits, power));
+                (aligned, _mm256_cvtepi32_ps(_mm256_srai_epi32::<23>(power)))
+            }
+        }
+        let ((a0, k0), (a1, k1)) = (half(self.0, to.0), half(self.1, to.1));
+        (Self(a0, a1), Self(k0, k1))
     }
     #[inline(always)]
     fn add_to(self, sum: &mut Sum) {
@@ -239,6 +285,11 @@ impl Vector for F64 {
         unsafe { Self(_mm256_max_pd(self.0, other.0), _mm256_max_pd(self.1, other.1)) }
     }
     #[inline(always)]
+    fn min(self, other: Self) -> Self {
+        // SAFETY: see the head of this file.
+        unsafe { Self(_mm256_min_pd(self.0, other.0), _mm256_min_pd(self.1, other.1)) }
+    }
+    #[inline(always)]
     fn lt(self, other: Self) -> Self {
         // SAFETY: see the head of this file.
         unsafe { Self(_mm256_cmp_pd::<_CMP_LT_OQ>(self.0, other.0), _mm256_cmp_pd::<_CMP_LT_OQ>(self.1, other.1)) }
@@ -282,6 +333,27 @@ impl Vector for F64 {
         }
         let ((m0, k0), (m1, k1)) = (half(self.0), half(self.1));
         (Self(m0, m1), Self(k0, k1))
+    }
+    #[inline(always)]
+    fn align(self, to: Self) -> (Self, Self) {
+        #[inline(always)]
+        fn half(x: __m256d, to: __m256d) -> (__m256d, __m256d) {
+            // SAFETY: see the head of this file.
+            unsafe {
+                let bits = _mm256_castpd_si256(x);
+                let gap = _mm256_sub_epi64(bits, _mm256_castpd_si256(to));
+                let rounded = _mm256_add_epi64(gap, _mm256_set1_epi64x(1 << 51));
+                let power = _mm256_and_si256(rounded, _mm256_set1_epi64x(-1 << 52));
+                let aligned = _mm256_castsi256_pd(_mm256_sub_epi64(bits, power));
+                // AVX2 neither shifts nor converts signed 64-bit integers: k + 2048 is positive.
+                let biased = _mm256_add_epi64(power, _mm256_set1_epi64x(i64::MIN));
+                let integer = _mm256_or_si256(_mm256_srli_epi64::<52>(biased), _mm256_set1_epi64x(0x4330 << 48));
+                let k = _mm256_sub_pd(_mm256_castsi256_pd(integer), _mm256_set1_pd(4_503_599_627_370_496.0 + 2048.0));
+                (aligned, k)
+            }
+        }
+        let ((a0, k0), (a1, k1)) = (half(self.0, to.0), half(self.1, to.1));
+        (Self(a0, a1), Self(k0, k1))
     }
     #[inline(always)]
     fn add_to(self, sum: &mut Sum) {

@@ -7,6 +7,8 @@
 use std::arch::x86_64::*;
 use std::ops::{Add, Div, Mul, Sub};
 
+use half::{bf16, f16};
+
 use super::{Element, Kernel, Mask, Simd, Sum, Vector};
 
 /// The instruction set.
@@ -15,6 +17,22 @@ pub struct Avx512;
 impl Simd for Avx512 {
     type F32 = F32;
     type F64 = F64;
+
+    #[inline(always)]
+    fn load_f16(from: &[f16]) -> F32 {
+        let from = &from[..f32::LANES];
+        // SAFETY: the slice holds sixteen numbers of two bytes.
+        unsafe { F32(_mm512_cvtph_ps(_mm256_loadu_si256(from.as_ptr().cast()))) }
+    }
+    #[inline(always)]
+    fn load_bf16(from: &[bf16]) -> F32 {
+        let from = &from[..f32::LANES];
+        // SAFETY: as above.
+        unsafe {
+            let bits = _mm512_cvtepu16_epi32(_mm256_loadu_si256(from.as_ptr().cast()));
+            F32(_mm512_castsi512_ps(_mm512_slli_epi32::<16>(bits)))
+        }
+    }
 }
 
 /// Runs a kernel compiled for AVX-512.
@@ -120,6 +138,11 @@ impl Vector for F32 {
         unsafe { Self(_mm512_max_ps(self.0, other.0)) }
     }
     #[inline(always)]
+    fn min(self, other: Self) -> Self {
+        // SAFETY: see the head of this file.
+        unsafe { Self(_mm512_min_ps(self.0, other.0)) }
+    }
+    #[inline(always)]
     fn lt(self, other: Self) -> __mmask16 {
         // SAFETY: see the head of this file.
         unsafe { _mm512_cmp_ps_mask::<_CMP_LT_OQ>(self.0, other.0) }
@@ -153,6 +176,19 @@ impl Vector for F32 {
             let mantissa = _mm512_castsi512_ps(_mm512_add_epi32(scaled, _mm512_set1_epi32(127 << 23)));
             let k = _mm512_castsi512_ps(_mm512_or_si512(exponent, _mm512_set1_epi32(0x4b00_0000)));
             (Self(mantissa), Self(_mm512_sub_ps(k, _mm512_set1_ps(8_388_608.0 + 127.0))))
+        }
+    }
+    #[inline(always)]
+    fn align(self, to: Self) -> (Self, Self) {
+        // SAFETY: see the head of this file.
+        unsafe {
+            let bits = _mm512_castps_si512(self.0);
+            // Bits of a positive number grow like its logarithm.
+            let gap = _mm512_sub_epi32(bits, _mm512_castps_si512(to.0));
+            let rounded = _mm512_add_epi32(gap, _mm512_set1_epi32(1 << 22));
+            let power = _mm512_and_si512(rounded, _mm512_set1_epi32(-1 << 23));
+            let aligned = _mm512_castsi512_ps(_mm512_sub_epi32(bits, power));
+            (Self(aligned), Self(_mm512_cvtepi32_ps(_mm512_srai_epi32::<23>(power))))
         }
     }
     #[inline(always)]
@@ -216,6 +252,11 @@ impl Vector for F64 {
         unsafe { Self(_mm512_max_pd(self.0, other.0)) }
     }
     #[inline(always)]
+    fn min(self, other: Self) -> Self {
+        // SAFETY: see the head of this file.
+        unsafe { Self(_mm512_min_pd(self.0, other.0)) }
+    }
+    #[inline(always)]
     fn lt(self, other: Self) -> __mmask8 {
         // SAFETY: see the head of this file.
         unsafe { _mm512_cmp_pd_mask::<_CMP_LT_OQ>(self.0, other.0) }
@@ -249,6 +290,18 @@ impl Vector for F64 {
             let mantissa = _mm512_castsi512_pd(_mm512_add_epi64(scaled, _mm512_set1_epi64(1023 << 52)));
             let k = _mm512_castsi512_pd(_mm512_or_si512(exponent, _mm512_set1_epi64(0x4330_0000_0000_0000)));
             (Self(mantissa), Self(_mm512_sub_pd(k, _mm512_set1_pd(4_503_599_627_370_496.0 + 1023.0))))
+        }
+    }
+    #[inline(always)]
+    fn align(self, to: Self) -> (Self, Self) {
+        // SAFETY: see the head of this file.
+        unsafe {
+            let bits = _mm512_castpd_si512(self.0);
+            let gap = _mm512_sub_epi64(bits, _mm512_castpd_si512(to.0));
+            let rounded = _mm512_add_epi64(gap, _mm512_set1_epi64(1 << 51));
+            let power = _mm512_and_si512(rounded, _mm512_set1_epi64(-1 << 52));
+            let aligned = _mm512_castsi512_pd(_mm512_sub_epi64(bits, power));
+            (Self(aligned), Self(_mm512_cvtepi64_pd(_mm512_srai_epi64::<52>(power))))
         }
     }
     #[inline(always)]

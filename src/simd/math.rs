@@ -27,6 +27,8 @@ pub trait Coefficients: Sized + 'static {
     const PHI: &'static [Self];
     /// 2·atanh(f)/f in f².
     const LOG: &'static [Self];
+    /// 2·(atanh(f) − f)/f³ in f².
+    const ATANH: &'static [Self];
     /// log(1 + s)/s.
     const LOG1P: &'static [Self];
     /// JS/(√(pq)·t²) in t².
@@ -42,6 +44,7 @@ impl Coefficients for f32 {
     const HALF: &'static [f32] = &c::HALF_F32;
     const PHI: &'static [f32] = &c::PHI_F32;
     const LOG: &'static [f32] = &c::LOG_F32;
+    const ATANH: &'static [f32] = &c::ATANH_F32;
     const LOG1P: &'static [f32] = &c::LOG1P_F32;
     const JS: &'static [f32] = &c::JS_F32;
     const LN2_HIGH: f64 = 0.693_145_751_953_125;
@@ -53,6 +56,7 @@ impl Coefficients for f64 {
     const HALF: &'static [f64] = &c::HALF_F64;
     const PHI: &'static [f64] = &c::PHI_F64;
     const LOG: &'static [f64] = &c::LOG_F64;
+    const ATANH: &'static [f64] = &c::ATANH_F64;
     const LOG1P: &'static [f64] = &c::LOG1P_F64;
     const JS: &'static [f64] = &c::JS_F64;
     const LN2_HIGH: f64 = 0.693_147_180_369_123_8;

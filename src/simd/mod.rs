@@ -17,6 +17,7 @@
 mod coefficients;
 pub mod math;
 mod scalar;
+pub mod special;
 
 #[cfg(target_arch = "x86_64")]
 mod avx2;
@@ -24,6 +25,8 @@ mod avx2;
 mod avx512;
 #[cfg(target_arch = "aarch64")]
 mod neon;
+
+use half::{bf16, f16, slice::HalfFloatSliceExt};
 
 use std::ops::{Add, Div, Mul, Sub};
 use std::sync::atomic::{AtomicU8, Ordering};
@@ -140,6 +143,8 @@ pub trait Vector: Copy + Add<Output = Self> + Sub<Output = Self> + Mul<Output = 
     fn abs(self) -> Self;
     /// `self` where `self > other`, else `other` (also where either is NaN).
     fn max(self, other: Self) -> Self;
+    /// `self` where `self < other`, else `other` (also where either is NaN).
+    fn min(self, other: Self) -> Self;
     /// Ordered less-than: false where either is NaN.
     fn lt(self, other: Self) -> Self::Mask;
     /// Ordered equality: false where either is NaN.
@@ -150,6 +155,9 @@ pub trait Vector: Copy + Add<Output = Self> + Sub<Output = Self> + Mul<Output = 
     fn shift_exponent(self, n: Self) -> Self;
     /// Splits a positive normal number into a mantissa in [√½, √2) and its exponent.
     fn split_exponent(self) -> (Self, Self);
+    /// `self · 2^-k` and k, for the integer k that brings it within a factor of 3/2 of `to`; both positive and normal,
+    /// and so must be the double and the half of `to`.
+    fn align(self, to: Self) -> (Self, Self);
     /// Adds each lane to the float64 sums.
     fn add_to(self, sum: &mut Sum);
 
@@ -173,16 +181,25 @@ pub trait Vector: Copy + Add<Output = Self> + Sub<Output = Self> + Mul<Output = 
     fn one() -> Self {
         Self::constant(1.0)
     }
-    /// Largest lane; NaN lanes are passed over.
+    /// Largest lane; lanes that may be NaN give any lane.
     #[inline(always)]
     fn largest(self) -> Self::Elem {
         let mut lanes = [Self::Elem::from_f64(0.0); SUM_LANES];
         self.store(&mut lanes);
-        let mut best = lanes[0];
-        for &x in &lanes[1..Self::Elem::LANES] {
-            best = if x > best { x } else { best };
+        let mut width = Self::Elem::LANES / 2;
+        while width > 0 {
+            for i in 0..width {
+                lanes[i] = if lanes[i + width] > lanes[i] { lanes[i + width] } else { lanes[i] };
+            }
+            width /= 2;
         }
-        best
+        lanes[0]
+    }
+    /// True in the first `count` lanes.
+    #[inline(always)]
+    fn first(count: usize) -> Self::Mask {
+        let lanes: [Self::Elem; SUM_LANES] = std::array::from_fn(|i| Self::Elem::from_f64(i as f64));
+        Self::load(&lanes).lt(Self::constant(count as f64))
     }
 }
 
@@ -192,6 +209,20 @@ pub trait Simd {
     type F32: Vector<Elem = f32, Wide = Self::F64>;
     /// Eight float64 lanes.
     type F64: Vector<Elem = f64, Wide = Self::F64>;
+
+    /// The first sixteen numbers of a slice, widened.
+    #[inline(always)]
+    fn load_f16(from: &[f16]) -> Self::F32 {
+        let mut wide = [0.0; f32::LANES];
+        from[..f32::LANES].convert_to_f32_slice(&mut wide);
+        Self::F32::load(&wide)
+    }
+    /// The first sixteen numbers of a slice, widened.
+    #[inline(always)]
+    fn load_bf16(from: &[bf16]) -> Self::F32 {
+        let from = &from[..f32::LANES];
+        Self::F32::load(&std::array::from_fn::<f32, { f32::LANES }, _>(|i| from[i].to_f32()))
+    }
 }
 
 /// Picks a vector of an instruction set by its element, so that one kernel serves both precisions.
@@ -220,7 +251,7 @@ pub trait Kernel {
 pub enum Isa {
     /// Portable arrays; fused multiply-add in software where the machine has none.
     Scalar = 1,
-    /// x86-64 with AVX2 and FMA.
+    /// x86-64 with AVX2, FMA and F16C.
     Avx2 = 2,
     /// x86-64 with AVX-512 F, BW, DQ and VL (Skylake-X and later, Zen 4 and later).
     Avx512 = 3,
@@ -252,7 +283,9 @@ impl Isa {
         match self {
             Isa::Scalar => true,
             #[cfg(target_arch = "x86_64")]
-            Isa::Avx2 => is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma"),
+            Isa::Avx2 => {
+                is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") && is_x86_feature_detected!("f16c")
+            }
             #[cfg(target_arch = "x86_64")]
             Isa::Avx512 => {
                 is_x86_feature_detected!("avx512f")

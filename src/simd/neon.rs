@@ -68,7 +68,7 @@ macro_rules! each {
 macro_rules! vector {
     (
         $vector:ident, $mask:ident, $elem:ident, $uint:ident, $lanes:literal, $mantissa:literal, $ones:expr,
-        $one_bits:expr, $offset:expr, $integer_bits:expr, $integer:expr,
+        $one_bits:expr, $offset:expr, $integer_bits:expr, $integer_less:expr, $integer:expr,
         $dup:ident $ld:ident $st:ident $add:ident $sub:ident $mul:ident $div:ident $fma:ident $sqrt:ident $abs:ident
         $clt:ident $cgt:ident $ceq:ident $bsl:ident $and:ident $or:ident $shl:ident $shr:ident $addu:ident $subu:ident
         $dupu:ident $to_bits:ident $from_bits:ident $addv:ident $shr_mask:literal
@@ -161,6 +161,10 @@ macro_rules! vector {
                 each!($vector, I => $bsl($cgt(self.0[I], other.0[I]), self.0[I], other.0[I]))
             }
             #[inline(always)]
+            fn min(self, other: Self) -> Self {
+                each!($vector, I => $bsl($clt(self.0[I], other.0[I]), self.0[I], other.0[I]))
+            }
+            #[inline(always)]
             fn lt(self, other: Self) -> $mask {
                 each!($mask, I => $clt(self.0[I], other.0[I]))
             }
@@ -190,6 +194,20 @@ macro_rules! vector {
                 (mantissa, k)
             }
             #[inline(always)]
+            fn align(self, to: Self) -> (Self, Self) {
+                let power = each!($mask, I => $and(
+                    $addu($subu($to_bits(self.0[I]), $to_bits(to.0[I])), $dupu(1 << ($mantissa - 1))),
+                    $dupu($ones << $mantissa)
+                ));
+                let aligned = each!($vector, I => $from_bits($subu($to_bits(self.0[I]), power.0[I])));
+                // k + bias is positive: its bits below the exponent of 2^mantissa make a number to subtract from.
+                let k = each!($vector, I => $sub(
+                    $from_bits($or($shr::<$mantissa>($addu(power.0[I], $dupu(1 << ($uint::BITS - 1)))), $dupu($integer_bits))),
+                    $dup($integer_less + (1u64 << ($uint::BITS - 1 - $mantissa)) as $elem)
+                ));
+                (aligned, k)
+            }
+            #[inline(always)]
             fn add_to(self, sum: &mut Sum) {
                 let mut lanes = [0.0; $lanes];
                 self.store(&mut lanes);
@@ -203,14 +221,15 @@ macro_rules! vector {
 
 vector!(
     F32, M32, f32, u32, 16, 23, u32::MAX,
-    127 << 23, 0x3f80_0000 - 0x3f35_04f3, 0x4b00_0000, 8_388_608.0 + 127.0,
+    127 << 23, 0x3f80_0000 - 0x3f35_04f3, 0x4b00_0000, 8_388_608.0, 8_388_608.0 + 127.0,
     vdupq_n_f32 vld1q_f32 vst1q_f32 vaddq_f32 vsubq_f32 vmulq_f32 vdivq_f32 vfmaq_f32 vsqrtq_f32 vabsq_f32
     vcltq_f32 vcgtq_f32 vceqq_f32 vbslq_f32 vandq_u32 vorrq_u32 vshlq_n_u32 vshrq_n_u32 vaddq_u32 vsubq_u32
     vdupq_n_u32 vreinterpretq_u32_f32 vreinterpretq_f32_u32 vaddvq_u32 31
 );
 vector!(
     F64, M64, f64, u64, 8, 52, u64::MAX,
-    1023 << 52, 0x3ff0_0000_0000_0000 - 0x3fe6_a09e_667f_3bcd, 0x4330_0000_0000_0000, 4_503_599_627_370_496.0 + 1023.0,
+    1023 << 52, 0x3ff0_0000_0000_0000 - 0x3fe6_a09e_667f_3bcd, 0x4330_0000_0000_0000,
+    4_503_599_627_370_496.0, 4_503_599_627_370_496.0 + 1023.0,
     vdupq_n_f64 vld1q_f64 vst1q_f64 vaddq_f64 vsubq_f64 vmulq_f64 vdivq_f64 vfmaq_f64 vsqrtq_f64 vabsq_f64
     vcltq_f64 vcgtq_f64 vceqq_f64 vbslq_f64 vandq_u64 vorrq_u64 vshlq_n_u64 vshrq_n_u64 vaddq_u64 vsubq_u64
     vdupq_n_u64 vreinterpretq_u64_f64 vreinterpretq_f64_u64 vaddvq_u64 63

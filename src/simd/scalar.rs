@@ -91,6 +91,10 @@ macro_rules! vector {
                 Self(std::array::from_fn(|i| if self.0[i] > other.0[i] { self.0[i] } else { other.0[i] }))
             }
             #[inline(never)]
+            fn min(self, other: Self) -> Self {
+                Self(std::array::from_fn(|i| if self.0[i] < other.0[i] { self.0[i] } else { other.0[i] }))
+            }
+            #[inline(never)]
             fn lt(self, other: Self) -> Truth<$lanes> {
                 Truth(std::array::from_fn(|i| self.0[i] < other.0[i]))
             }
@@ -118,6 +122,19 @@ macro_rules! vector {
                     $elem::from_bits(scaled.wrapping_add(ONE))
                 });
                 (Self(mantissa), Self(self.0.map(|x| exponent(x) as $elem - $elem::from_f64(f64::from($bias)))))
+            }
+            #[inline(never)]
+            fn align(self, to: Self) -> (Self, Self) {
+                // Bits of a positive number grow like its logarithm.
+                let power = |i: usize| {
+                    let gap = self.0[i].to_bits().wrapping_sub(to.0[i].to_bits());
+                    gap.wrapping_add(1 << ($mantissa - 1)).cast_signed() >> $mantissa
+                };
+                let aligned = std::array::from_fn(|i| {
+                    let bits = self.0[i].to_bits().wrapping_sub(power(i).cast_unsigned() << $mantissa);
+                    $elem::from_bits(bits)
+                });
+                (Self(aligned), Self(std::array::from_fn(|i| power(i) as $elem)))
             }
             #[inline(never)]
             fn add_to(self, sum: &mut Sum) {

@@ -346,11 +346,13 @@ impl<'a, C: Cost> State<'a, C> {
         match &self.storage {
             Storage::None => {}
             Storage::Narrow(kernel) => {
-                let c = |i: usize, dot: f64| bend * scaling(a[i], bend, kernel.z[i], dots[i]) * dot / dots[i].max(1e-300);
+                let c =
+                    |i: usize, dot: f64| bend * scaling(a[i], bend, kernel.z[i], dots[i]) * dot / dots[i].max(1e-300);
                 kernel.sweep(&self.plan, &vw, &mut found, out, c)?;
             }
             Storage::Wide(kernel) => {
-                let c = |i: usize, dot: f64| bend * scaling(a[i], bend, kernel.z[i], dots[i]) * dot / dots[i].max(1e-300);
+                let c =
+                    |i: usize, dot: f64| bend * scaling(a[i], bend, kernel.z[i], dots[i]) * dot / dots[i].max(1e-300);
                 kernel.sweep(&self.plan, &vw, &mut found, out, c)?;
             }
         }

@@ -44,7 +44,7 @@ def test_score_prints_a_table_and_writes_the_files(run, pair, tmp_path):
 def test_the_command_does_what_the_function_does(run, pair, tmp_path):
     np.save(tmp_path / "t.npy", np.arange(40))
     options = {
-        "metrics": "kl,js",
+        "metrics": "kl,js,renyi:order=2,skew_kl:alpha=0.25",
         "vocab_size": 50,
         "temperature": 1.5,
         "group_size": 4,
@@ -90,6 +90,7 @@ def test_truncation_warning_goes_to_standard_error(run, pair, tmp_path):
         (["score", "p.npy", "q.npy", "--out", "out", "--engine", "ray"], "'ray' is not available"),
         (["score", "p.npy", "q.npy", "--out", "out", "--memory", "lots"], "512MiB"),
         (["score", "p.npy", "q.npy", "--out", "out", "--metrics", "kl,nonsense"], "nonsense"),
+        (["score", "p.npy", "q.npy", "--out", "out", "--metrics", "kl,renyi"], "renyi:order=2"),
         (["score", "p.npy", "q.npy", "--out", "out", "--vocab-size", "0"], "at least 1"),
         (["score", "p.npy", "q.npy", "--out", "out", "--nonsense"], "No such option"),
         (["inspect"], "Missing argument"),
@@ -107,17 +108,21 @@ def test_wrong_usage(run, pair, tmp_path, monkeypatch, arguments, message):
     ("arguments", "message"),
     [
         (["score", "p.npy", "missing.npy", "--out", "out"], "missing.npy does not exist"),
-        (["score", "p.npy", "text", "--out", "out", "--json"], "expected a .npy file or a llama.cpp"),
+        (
+            ["score", "p.npy", "text", "--out", "out", "--json"],
+            "expected a .npy, .npz, safetensors, Parquet, Arrow or llama.cpp",
+        ),
         (["score", "p.npy", "wide.npy", "--out", "out"], "--vocab-size 60"),
         (["score", "p.npy", "q.npy", "--out", "text"], "text cannot be written"),
         (["score", "p.npy", "q.npy", "--out", "out", "--input", "probs"], "q.npy"),
-        (["inspect", "text"], "expected a .npy file"),
-        (["inspect", ".", "--json"], "is a directory"),
+        (["inspect", "text"], "expected a .npy, .npz,"),
+        (["inspect", "folder", "--json"], "folder holds no file that ends in .safetensors"),
     ],
 )
 def test_failures(run, pair, tmp_path, monkeypatch, arguments, message):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "text").write_text("text")
+    (tmp_path / "folder").mkdir()
     np.save(tmp_path / "wide.npy", np.zeros((40, 64), np.float32))
     status, out, errors = run(*arguments)
     assert (status, out) == (1, "")

@@ -136,12 +136,13 @@ def test_missing_directory_empty_and_foreign(tmp_path):
     (tmp_path / "model.gguf").write_bytes(b"GGUF" + bytes(40))
     (tmp_path / "a.npz").write_bytes(b"PK\x03\x04" + bytes(40))
     (tmp_path / "text").write_bytes(b"hello, world\n")
+    (tmp_path / "a.npy").write_bytes(b"")
     for name, message in (
         ("missing", "does not exist"),
-        (".", "is a directory"),
+        (".", "files of several sorts"),
         ("empty", "is empty"),
         ("model.gguf", "a GGUF model"),
-        ("a.npz", "a zip archive"),
+        ("a.npz", "not a whole .npz archive"),
         ("text", "starts with b'hello"),
     ):
         with pytest.raises(InputError, match=message):

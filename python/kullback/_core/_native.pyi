@@ -16,8 +16,10 @@ __all__ = [
     "divergence",
     "exp_sum",
     "isa",
+    "nearest",
     "monotone_plan",
     "num_threads",
+    "pairwise",
     "read_rate",
     "registry",
     "set_isa",
@@ -66,6 +68,30 @@ def compare(
     threads: int,
     /,
 ) -> dict[str, npt.NDArray[Any]]: ...
+def pairwise(
+    name: str,
+    p: npt.NDArray[Any],
+    q: npt.NDArray[Any] | None,
+    kind_p: str,
+    kind_q: str,
+    parameter: float | None,
+    temperature: float,
+    threads: int,
+    out: npt.NDArray[np.float64],
+    /,
+) -> tuple[list[int], list[int]]: ...
+def nearest(
+    name: str,
+    p: npt.NDArray[Any],
+    q: npt.NDArray[Any],
+    kind_p: str,
+    kind_q: str,
+    parameter: float | None,
+    temperature: float,
+    threads: int,
+    k: int,
+    /,
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float64], tuple[list[int], list[int]]]: ...
 def registry() -> list[str]: ...
 def num_threads() -> int: ...
 def set_num_threads(n: int, /) -> None: ...
@@ -74,7 +100,7 @@ def set_isa(name: str, /) -> None: ...
 def available_isas() -> list[str]: ...
 def build_profile() -> str: ...
 def read_rate(array: npt.NDArray[np.float32], threads: int, /) -> float: ...
-def exp_sum(array: npt.NDArray[np.float32], repeats: int, threads: int, /) -> float: ...
+def exp_sum(array: npt.NDArray[np.float32] | npt.NDArray[np.float64], repeats: int, threads: int, /) -> float: ...
 def sinkhorn(
     a: npt.NDArray[np.float64],
     b: npt.NDArray[np.float64],

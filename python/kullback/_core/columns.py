@@ -10,6 +10,7 @@ import numpy.typing as npt
 from kullback._core import reference, registry
 from kullback._core.arrays import as_float64
 from kullback._core.lazy import lazy
+from kullback._core.metrics import parse
 from kullback._core.reference import Pair
 from kullback._core.types import Array
 from kullback._core.validation import Problem, as_index, unknown_name
@@ -34,7 +35,9 @@ def chosen(metrics: Sequence[str] | None, top_k: Iterable[int], has_targets: boo
         raise TypeError(f"metrics must be a sequence of column names, got the string {metrics!r}")
     known = [*registry.divergence_names(), *_ENTROPIES, *TOKEN_IDS, *OF_TARGETS]
     for name in metrics:
-        if name not in known and not _OVERLAP.fullmatch(str(name)):
+        if _is_divergence(name):
+            parse(name)
+        elif name not in known and not _OVERLAP.fullmatch(str(name)):
             raise unknown_name("metrics", name, [*known, "overlap_<k>"])
         if name in OF_TARGETS and not has_targets:
             raise ValueError(f"the column {name!r} needs targets, got targets=None")
@@ -53,12 +56,22 @@ def native(problem: Problem, names: list[str], ids: Ids | None, module: Any) -> 
         problem.q,
         problem.kind_p,
         problem.kind_q,
-        names,
+        [_full(name) for name in names],
         ids,
         problem.temperature,
         problem.threads,
     )
-    return {name: values[name] for name in names}
+    return {name: values[_full(name)] for name in names}
+
+
+def _is_divergence(name: object) -> bool:
+    """Tell names of the registry, with or without a parameter, from other columns."""
+    return str(name).partition(":")[0] in registry.divergence_names()
+
+
+def _full(name: str) -> str:
+    """Write a column as the native module reads it."""
+    return parse(name).text if _is_divergence(name) else name
 
 
 def evaluate(problem: Problem, names: list[str], ids: Ids | None) -> dict[str, npt.NDArray[Any]]:
@@ -83,8 +96,8 @@ class Block:
 
     def column(self, name: str) -> npt.NDArray[Any]:
         """Evaluate one column."""
-        if name in registry.definitions():
-            return registry.definitions()[name].body(self.pair)
+        if _is_divergence(name):
+            return parse(name).body(self.pair)
         if name == "delta_prob":
             return self._at_ids(self.pair.difference())
         if overlap := _OVERLAP.fullmatch(name):

@@ -56,7 +56,10 @@ p : array_like
 )
 
 
-def completed(docstring: str | None, sides: int) -> str:
-    """Put the shared sections into a definition's docstring, before its references."""
+def completed(docstring: str | None, sides: int, parameter: str = "") -> str:
+    """Put the shared sections into a definition's docstring, before its references; `parameter` after the arrays."""
     text = inspect.cleandoc(docstring or "")
-    return text.replace("References\n---", (_PAIR if sides == 2 else _SINGLE) + "References\n---", 1)
+    shared = (_PAIR if sides == 2 else _SINGLE).replace(
+        "axis : int", f"{parameter}\naxis : int" if parameter else "axis : int", 1
+    )
+    return text.replace("References\n---", shared + "References\n---", 1)

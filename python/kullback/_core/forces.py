@@ -1,4 +1,4 @@
-r"""Gradients of divergences with respect to the logits of one side, and the values that have a parameter.
+r"""Gradients of divergences with respect to the logits of one side.
 
 With h = dD/db for the second distribution b of a pair (a, b), the gradient with respect to the logits of b is
 :math:`b_i (h_i - \sum_j b_j h_j)`. A *force* is b h, divided by the larger of a and b so that only e^s with s <= 0 is
@@ -8,12 +8,11 @@ nothing: a force is a multiple of ln b - ln a to first order, never a difference
 A force gets s = -\|ln b - ln a\| and returns both of its branches: where b is the larger, and where a is.
 """
 
-import math
 from collections.abc import Callable
 
 import numpy as np
 
-from kullback._core.reference import Pair, phi, phi_mirrored
+from kullback._core.reference import Pair
 from kullback._core.types import Array
 
 Force = Callable[[Array], tuple[Array, Array]]
@@ -117,54 +116,6 @@ def weighted(pair: Pair, force: Force) -> Array:
 def mirrored(pair: Pair) -> Pair:
     """Exchange the sides."""
     return Pair(pair.q, pair.p, -pair.t)
-
-
-def kl_to_mixture(pair: Pair, share: float) -> Array:
-    """KL(p || share p + (1 - share) q)."""
-    if share == 0.0:
-        return pair.total(phi, phi_mirrored)
-
-    def below(s: Array) -> Array:
-        return phi(log_mixture(s, share)[0])
-
-    def above(s: Array) -> Array:
-        # e^s phi(v) for v = ln m/p >= 0, which is m/q e^-v phi(v).
-        return (1.0 + share * np.expm1(s)) * phi_mirrored(-log_mixture(s, share)[1])
-
-    return pair.total(below, above)
-
-
-def js_value(pair: Pair, weight: float) -> Array:
-    """Return weight KL(p || m) + (1 - weight) KL(q || m)."""
-    if weight in (0.0, 1.0):
-        return np.zeros(len(pair.t))
-    of_p, of_q = kl_to_mixture(pair, weight), kl_to_mixture(mirrored(pair), 1.0 - weight)
-    return weight * of_p + (1.0 - weight) * of_q
-
-
-def alpha_value(pair: Pair, alpha: float) -> Array:
-    """(sum p^alpha q^(1 - alpha) - 1)/(alpha (alpha - 1)), from the side on which its generator does not cancel."""
-    if alpha < 0.5:
-        return alpha_value(mirrored(pair), 1.0 - alpha)
-    power = 1.0 - alpha
-    if power == 0.0:
-        return pair.total(phi, phi_mirrored)
-
-    def below(s: Array) -> Array:
-        x = power * s  # positive, and possibly large, beyond alpha = 1
-        other = phi(x) if power > 0.0 else np.where(s < 0.0, np.exp(x) * phi_mirrored(-x), 0.0)
-        return (phi(s) - other / power) / alpha
-
-    def above(s: Array) -> Array:
-        x = power * s
-        other = np.exp(s - x) * phi_mirrored(x) if power > 0.0 else _times_power(s, phi(-x))
-        return (phi_mirrored(s) - other / power) / alpha
-
-    # The infinite parts that meet at s = -inf leave these limits.
-    alone_p, alone_q = (1.0 / power if power > 0.0 else math.inf), 1.0 / alpha
-    return pair.total(
-        lambda s: np.where(np.isneginf(s), alone_p, below(s)), lambda s: np.where(np.isneginf(s), alone_q, above(s))
-    )
 
 
 def _times_power(s: Array, factor: Array) -> Array:

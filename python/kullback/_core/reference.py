@@ -54,6 +54,10 @@ class Rows:
         """Return the logarithms of the values, as pairs to twice the precision."""
         return extended.log(self.values) if self.is_linear else (self.values, np.zeros_like(self.values))
 
+    def log_probs(self) -> Array:
+        """Return the logarithms of the probabilities; finite where those underflow."""
+        return -(self.depth + np.log1p(self.rest))
+
     def entropy(self) -> Array:
         """Return H = ln(total / largest) + sum p ln(largest / p), exact also when H is almost 0."""
         weighted = np.multiply(self.probs, self.depth, out=np.zeros_like(self.probs), where=self.probs > 0.0)
@@ -77,6 +81,11 @@ class Pair:
     def larger(self) -> Array:
         """The larger of the two probabilities."""
         return np.maximum(self.p.probs, self.q.probs)
+
+    @lazy
+    def log_larger(self) -> Array:
+        """Its logarithm."""
+        return np.where(self.t > 0.0, self.q.log_probs(), self.p.log_probs())
 
     @lazy
     def below(self) -> Array:
@@ -106,7 +115,12 @@ _PSI2 = [1.0 / (k * (2 * k - 1)) for k in range(13, 0, -1)]
 def phi(s: Array) -> Array:
     """e^s - 1 - s for s <= 0: +inf at -inf; by its series near 0, where the difference would cancel."""
     near = np.maximum(s, -0.5)
-    return np.where(s > -0.5, 0.5 * near * near * _horner(_PHI, near), np.expm1(s) - s)
+    return np.where(s > -0.5, 0.5 * near * near * phi_over_half_square(near), np.expm1(s) - s)
+
+
+def phi_over_half_square(s: Array) -> Array:
+    """Evaluate the series 2 phi(s)/s^2 for |s| <= 1/2."""
+    return _horner(_PHI, s)
 
 
 def phi_mirrored(s: Array) -> Array:
@@ -114,7 +128,7 @@ def phi_mirrored(s: Array) -> Array:
     near = np.maximum(s, -0.5)
     far = np.maximum(s, -800.0)  # s e^s is 0 from there on, not NaN
     power = np.exp(far)
-    return np.where(s > -0.5, power * (0.5 * near * near) * _horner(_PHI, -near), far * power + (1.0 - power))
+    return np.where(s > -0.5, power * (0.5 * near * near) * phi_over_half_square(-near), far * power + (1.0 - power))
 
 
 def psi2(s: Array) -> Array:

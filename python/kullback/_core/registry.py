@@ -2,21 +2,27 @@
 
 ``@pair_definition("kl", ...)`` takes the NumPy definition, whose body is a sum over a normalised
 :class:`~kullback._core.reference.Pair`, records it with its traits under its registry name, and returns the public
-function of the same name and docstring: it validates, runs the active backend and shapes the result. The test suites
-iterate over what is recorded here.
+function of the same name and docstring: it validates, runs the active backend and shapes the result. A body that takes
+a :class:`~kullback._core.parameters.Parameter` after its pair gives a function that takes it by keyword. The test
+suites iterate over what is recorded here.
 """
 
+import inspect
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Protocol, Unpack
+from typing import Any, Protocol, TypedDict, TypeVar, Unpack, overload
 
 import numpy as np
 
 from kullback._core import backend, docs, reference, validation
-from kullback._core.types import Array, ArrayLike, Kind, NanPolicy, Options, Values
+from kullback._core.parameters import Parameter
+from kullback._core.reference import Pair, Rows
+from kullback._core.types import Array, ArrayLike, Kind, NanPolicy, ParameterOptions, Values
 from kullback._core.validation import Problem
+
+Function = TypeVar("Function")
 
 
 class PairFunction(Protocol):
@@ -60,19 +66,32 @@ class RowFunction(Protocol):
     ) -> Values: ...
 
 
+class Traits(TypedDict, total=False):
+    """The laws that a definition obeys; see :class:`Definition`."""
+
+    symmetric: bool
+    bound: float
+    is_metric: bool
+    zero_iff_equal: bool
+    monotone: bool
+
+
 @dataclass(frozen=True)
 class Definition:
     """A divergence (or an entropy): its names, its NumPy body, and the laws it obeys."""
 
     name: str
-    body: Callable[[Any], Array]
+    body: Callable[..., Array]
     sides: int = 2
+    parameter: Parameter[Any] | None = None
     symmetric: bool = False
     bound: float = math.inf
     """Largest possible value."""
     is_metric: bool = False
     """Whether the triangle inequality holds."""
     zero_iff_equal: bool = True
+    monotone: bool = True
+    """Whether merging columns never increases it."""
 
     @property
     def function_name(self) -> str:
@@ -89,18 +108,19 @@ def definitions() -> dict[str, Definition]:
     return dict(_DEFINITIONS)
 
 
+@overload
+def pair_definition(name: str, **traits: Unpack[Traits]) -> Callable[[Callable[[Pair], Array]], PairFunction]: ...
+@overload
 def pair_definition(
-    name: str,
-    *,
-    symmetric: bool = False,
-    bound: float = math.inf,
-    is_metric: bool = False,
-    zero_iff_equal: bool = True,
-) -> Callable[[Callable[[reference.Pair], Array]], PairFunction]:
+    name: str, parameter: Parameter[Function], **traits: Unpack[Traits]
+) -> Callable[[Callable[[Pair, float], Array]], Function]: ...
+def pair_definition(
+    name: str, parameter: Parameter[Any] | None = None, **traits: Unpack[Traits]
+) -> Callable[[Callable[..., Array]], Any]:
     """Record a definition over two distributions and make it the public function."""
 
-    def decorate(body: Callable[[reference.Pair], Array]) -> PairFunction:
-        definition = Definition(name, body, 2, symmetric, bound, is_metric, zero_iff_equal)
+    def decorate(body: Callable[..., Array]) -> Any:
+        definition = Definition(name, body, 2, parameter, **traits)
 
         def function(
             p: ArrayLike,
@@ -113,7 +133,9 @@ def pair_definition(
             vocab_size: int | None = None,
             nan_policy: NanPolicy = "propagate",
             threads: int | None = None,
+            **given: float,
         ) -> Values:
+            number = _parameter(definition, given)
             problem = validation.two_sided(
                 p,
                 q,
@@ -124,19 +146,24 @@ def pair_definition(
                 nan_policy=nan_policy,
                 threads=threads,
             )
-            return _evaluate(name, problem)
+            return _evaluate(name, problem, number)
 
-        public: PairFunction = _published(function, definition)
-        return public
+        return _published(function, definition)
 
     return decorate
 
 
-def row_definition(name: str) -> Callable[[Callable[[reference.Rows], Array]], RowFunction]:
+@overload
+def row_definition(name: str) -> Callable[[Callable[[Rows], Array]], RowFunction]: ...
+@overload
+def row_definition(
+    name: str, parameter: Parameter[Function]
+) -> Callable[[Callable[[Rows, float], Array]], Function]: ...
+def row_definition(name: str, parameter: Parameter[Any] | None = None) -> Callable[[Callable[..., Array]], Any]:
     """Record a definition over one distribution and make it the public function."""
 
-    def decorate(body: Callable[[reference.Rows], Array]) -> RowFunction:
-        definition = Definition(name, body, 1, zero_iff_equal=False)
+    def decorate(body: Callable[..., Array]) -> Any:
+        definition = Definition(name, body, 1, parameter, zero_iff_equal=False)
 
         def function(
             p: ArrayLike,
@@ -148,7 +175,9 @@ def row_definition(name: str) -> Callable[[Callable[[reference.Rows], Array]], R
             vocab_size: int | None = None,
             nan_policy: NanPolicy = "propagate",
             threads: int | None = None,
+            **given: float,
         ) -> Values:
+            number = _parameter(definition, given)
             problem = validation.one_sided(
                 p,
                 axis=axis,
@@ -158,10 +187,9 @@ def row_definition(name: str) -> Callable[[Callable[[reference.Rows], Array]], R
                 nan_policy=nan_policy,
                 threads=threads,
             )
-            return _evaluate(name, problem)
+            return _evaluate(name, problem, number)
 
-        public: RowFunction = _published(function, definition)
-        return public
+        return _published(function, definition)
 
     return decorate
 
@@ -178,7 +206,7 @@ def divergence_names() -> list[str]:
     return [name for name, definition in _DEFINITIONS.items() if definition.sides == 2]
 
 
-def divergence(name: str, p: ArrayLike, q: ArrayLike, /, **options: Unpack[Options]) -> Values:
+def divergence(name: str, p: ArrayLike, q: ArrayLike, /, **options: Unpack[ParameterOptions]) -> Values:
     """Compute the divergence with a given name.
 
     Parameters
@@ -188,7 +216,8 @@ def divergence(name: str, p: ArrayLike, q: ArrayLike, /, **options: Unpack[Optio
     p, q : array_like
         Rows of the reference and of the candidate.
     **options
-        The keyword options of :func:`kl_divergence`.
+        The keyword options of :func:`kl_divergence`, and the parameter that the name takes: `weight` of ``js``,
+        `alpha` of ``skew_kl`` and ``alpha``, `order` of ``renyi``.
 
     Returns
     -------
@@ -199,36 +228,56 @@ def divergence(name: str, p: ArrayLike, q: ArrayLike, /, **options: Unpack[Optio
     ------
     ValueError
         If the name is not known; the message lists the known ones.
+    TypeError
+        If the name needs a parameter that is not given, or does not take one that is.
 
     Examples
     --------
     >>> import kullback as kb
     >>> float(kb.divergence("total_variation", [0.5, 0.5], [0.25, 0.75]))
     0.25
+    >>> round(float(kb.divergence("renyi", [0.5, 0.5], [0.25, 0.75], order=2)), 6)
+    0.287682
     """
     if name not in divergence_names():
         raise validation.unknown_name("name", name, divergence_names())
     return _FUNCTIONS[name](p, q, **options)
 
 
-def _evaluate(name: str, problem: Problem) -> Values:
+def _parameter(definition: Definition, given: dict[str, float]) -> float | None:
+    """Check the parameter of a call, which takes no other option."""
+    parameter = definition.parameter
+    for option in given:
+        if parameter is None or option != parameter.name:
+            raise TypeError(f"{definition.function_name}() got an unexpected keyword argument {option!r}")
+    return None if parameter is None else parameter.checked(given.get(parameter.name), definition.function_name)
+
+
+def _evaluate(name: str, problem: Problem, parameter: float | None) -> Values:
     """Run the active backend on a checked problem; a single row gives a scalar."""
     values: Array = np.empty(0)
     if problem.n_rows:
         body = _DEFINITIONS[name].body
-        values = backend.run(problem, partial(_native, name, problem), partial(reference.evaluate, body, problem))
+        if parameter is not None:
+            body = partial(_applied, body, parameter)
+        native, numpy = partial(_native, name, problem, parameter), partial(reference.evaluate, body, problem)
+        values = backend.run(problem, native, numpy)
     problem.check_defined(np.isnan(values))
     return values.reshape(problem.leading)[()]
 
 
-def _native(name: str, problem: Problem, module: Any) -> Array:
+def _applied(body: Callable[..., Array], parameter: float, rows: Any) -> Array:
+    return body(rows, parameter)
+
+
+def _native(name: str, problem: Problem, parameter: float | None, module: Any) -> Array:
     values: Array = module.divergence(
         name,
         problem.p,
         problem.q,
         problem.kind_p,
         problem.kind_q,
-        None,
+        parameter,
         problem.temperature,
         problem.threads,
     )
@@ -236,12 +285,15 @@ def _native(name: str, problem: Problem, module: Any) -> Array:
 
 
 def _published(function: Any, definition: Definition) -> Any:
-    """Record the definition, and give its public function the name and docstring of the body."""
+    """Record the definition, and give its public function the name, docstring and signature of the body."""
     if definition.name in _DEFINITIONS:
         raise ValueError(f"the name {definition.name!r} is defined twice")
     _DEFINITIONS[definition.name], _FUNCTIONS[definition.name] = definition, function
-    body = definition.body
+    body, parameter = definition.body, definition.parameter
     function.__name__, function.__qualname__, function.__module__ = body.__name__, body.__qualname__, body.__module__
-    function.__doc__ = docs.completed(body.__doc__, definition.sides)
+    function.__doc__ = docs.completed(body.__doc__, definition.sides, parameter.doc if parameter else "")
+    whole = inspect.signature(function)
+    plain = whole.replace(parameters=list(whole.parameters.values())[:-1])
+    function.__signature__ = parameter.signature if parameter else plain
     function.definition = definition
     return function

@@ -39,3 +39,11 @@ class Options(TypedDict, total=False):
     vocab_size: int | None
     nan_policy: NanPolicy
     threads: int | None
+
+
+class ParameterOptions(Options, total=False):
+    """The keyword options of any divergence, with the parameters that some take."""
+
+    weight: float
+    alpha: float
+    order: float

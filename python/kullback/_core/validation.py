@@ -105,11 +105,40 @@ def two_sided(p: ArrayLike, q: ArrayLike, **options: Unpack[Options]) -> Problem
     lengths = rows_p.shape[-1], rows_q.shape[-1]
     width = _vocab_size(vocab_size, min(lengths))
     if vocab_size is None and lengths[0] != lengths[1]:
-        raise ValueError(
-            f"p and q must have rows of one length, got {lengths[0]} and {lengths[1]}; "
-            "if one vocabulary is padded, vocab_size= uses the first so many columns of both"
-        )
+        raise _lengths_differ(*lengths)
     return _problem(*_broadcast(rows_p[..., :width], rows_q[..., :width]), kinds, options)
+
+
+@dataclass(frozen=True, eq=False)
+class Crossed(Problem):
+    """Every row of ``p``, shape (N, V), against every row of ``q``, shape (M, V)."""
+
+    is_one: bool
+    """Whether q is p."""
+
+    def row_name(self, row: int) -> str:
+        """Name a row of either matrix."""
+        return f"row {row}"
+
+    def check_rows(self, undefined_p: npt.NDArray[np.intp], undefined_q: npt.NDArray[np.intp]) -> None:
+        """Honour ``nan_policy="raise"``, given the rows that are no distributions."""
+        for argument, rows in (("p", undefined_p), ("q", undefined_q)):
+            if self.raise_nan and len(rows):
+                where = f"row {rows[0]} of {argument}"
+                raise ValueError(f"the result is NaN for {where}: it holds a NaN, an infinity or no mass")
+
+
+def crossed(p: ArrayLike, q: ArrayLike | None, **options: Unpack[Options]) -> Crossed:
+    """Check a call with two matrices whose rows all meet; None stands for p again."""
+    kinds = _kinds(options.get("input", "probs"))
+    is_one = (q is None or q is p) and kinds[0] == kinds[1]
+    rows_p = _matrix(p, "p")
+    rows_q = rows_p if q is None or q is p else _matrix(q, "q")
+    if options.get("vocab_size") is None and rows_p.shape[1] != rows_q.shape[1]:
+        raise _lengths_differ(rows_p.shape[1], rows_q.shape[1])
+    width = _vocab_size(options.get("vocab_size"), min(rows_p.shape[1], rows_q.shape[1]))
+    checked = _problem(rows_p[:, :width], rows_q[:, :width], kinds, options)
+    return Crossed(**vars(checked), is_one=is_one)
 
 
 def targets_of(targets: ArrayLike, problem: Problem) -> npt.NDArray[np.int64]:
@@ -174,6 +203,21 @@ def _rows_last(array: npt.NDArray[Any], argument: str, axis: int) -> npt.NDArray
     if rows.shape[-1] == 0:
         raise ValueError(f"{argument} must have rows of at least one column, got shape {array.shape}")
     return rows
+
+
+def _matrix(value: ArrayLike, argument: str) -> npt.NDArray[Any]:
+    """Read an array with one distribution a row and no other axis."""
+    array = as_array(value, argument)
+    if array.ndim != 2:
+        raise ValueError(f"{argument} must be a matrix with one distribution a row, got shape {array.shape}")
+    return _rows_last(array, argument, -1)
+
+
+def _lengths_differ(p: int, q: int) -> ValueError:
+    return ValueError(
+        f"p and q must have rows of one length, got {p} and {q}; "
+        "if one vocabulary is padded, vocab_size= uses the first so many columns of both"
+    )
 
 
 def _broadcast(p: npt.NDArray[Any], q: npt.NDArray[Any]) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:

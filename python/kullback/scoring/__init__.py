@@ -9,6 +9,9 @@ Data flows one way::
       │ write       output.py     Parquet parts, whole or not at all; manifest.py says whose they are
       ▼ summarise   summary.py    estimates with their errors (statistics.py), shown by table.py
 
+`writer` and `packer` go the other way: they store reference distributions in 16 bits a token (packing.py), to be read
+again by sources/packed.py.
+
 `engine` drives it; `cli` and `commands` are the command line.
 """
 
@@ -16,7 +19,21 @@ from __future__ import annotations
 
 from .engine import score
 from .errors import InputError, OutputError, UsageError
+from .packer import PackResult, pack
 from .result import Progress, ScoreResult
 from .summary import Summary, summarise
+from .writer import LogitsWriter
 
-__all__ = ["InputError", "OutputError", "Progress", "ScoreResult", "Summary", "UsageError", "score", "summarise"]
+__all__ = [
+    "InputError",
+    "LogitsWriter",
+    "OutputError",
+    "PackResult",
+    "Progress",
+    "ScoreResult",
+    "Summary",
+    "UsageError",
+    "pack",
+    "score",
+    "summarise",
+]

@@ -41,13 +41,16 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """
     try:
         raise SystemExit(_run(list(sys.argv[1:] if arguments is None else arguments)))
-    except KeyboardInterrupt:
-        _fail("interrupted; finished parts are kept, and the same command continues where this one stopped", 130)
+    except KeyboardInterrupt as error:
+        kept = "interrupted; finished parts are kept, and the same command continues where this one stopped"
+        _fail(error if error.args else kept, 130)
     except BrokenPipeError:
         # The reader of our output has gone; say nothing, and keep Python from flushing into the closed pipe at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         raise SystemExit(1) from None
     except ModuleNotFoundError as error:
+        if "pip install" in str(error):  # who needed it has said so
+            _fail(error, 1)
         if (error.name or "").partition(".")[0] not in _NEEDED:
             _fail(f"a module is missing: {error}", 1)
         _fail(f"this command needs the package {error.name}; install it with: pip install '{_EXTRA}'", 1)
@@ -64,9 +67,12 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
 def _run(arguments: list[str]) -> int:
     """Run the command and return its exit status; errors of usage end here."""
     import click
+    from click.shell_completion import shell_complete
 
-    from .commands import kullback
+    from .commands import COMPLETION_VARIABLE, kullback
 
+    if instruction := os.environ.get(COMPLETION_VARIABLE):
+        return shell_complete(kullback, {}, "kullback", COMPLETION_VARIABLE, instruction)
     try:
         # Not kullback.main(): it would print a line of its own for an interruption.
         with kullback.make_context("kullback", arguments) as context:

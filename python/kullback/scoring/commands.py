@@ -8,20 +8,31 @@ from pathlib import Path
 from typing import Any
 
 import click
+from click.shell_completion import get_completion_class
 from rich.console import Console
 from rich.text import Text
 
+from ..bench.command import bench
 from .engine import score as run_score
+from .help import COMPLETION_EXAMPLES, INSPECT_EXAMPLES, PACK_EXAMPLES, SCORE_EXAMPLES, PlainEpilog
 from .inputs import describe_file
-from .options import DEFAULT_MEMORY, ENGINES, RULES
+from .options import DEFAULT_MEMORY, ENGINES, RULES, parse_raw
+from .packer import pack as run_pack
 from .progress import show_progress
 from .sources import KINDS
 from .summary import json_safe
 from .table import rich_table
 
-__all__ = ["kullback"]
+__all__ = ["COMPLETION_VARIABLE", "kullback"]
+
+# Set by a shell that asks for completions.
+COMPLETION_VARIABLE = "_KULLBACK_COMPLETE"
 
 _JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
+
+_DTYPE = click.option("--dtype", metavar="TYPE", help="Type of files of bare numbers, such as float16 or bfloat16.")
+_SHAPE = click.option("--shape", metavar="N,…", help="Their shape, (…, rows, vocabulary); the first may be -1.")
+_OFFSET = click.option("--offset", type=int, default=0, metavar="BYTES", help="Bytes before their first number.")
 
 
 def _version(context: click.Context, _parameter: click.Parameter, wanted: bool) -> None:
@@ -43,16 +54,19 @@ def kullback(context: click.Context) -> None:
         click.echo(context.get_help())
 
 
-@kullback.command()
-@click.argument("reference", type=click.Path(path_type=Path))
-@click.argument("candidates", type=click.Path(path_type=Path), nargs=-1, required=True)
+@kullback.command(cls=PlainEpilog, epilog=SCORE_EXAMPLES)
+@click.argument("reference", type=click.Path())
+@click.argument("candidates", type=click.Path(), nargs=-1, required=True)
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="Directory for the result.")
-@click.option("--metrics", metavar="NAME,…", help="Columns to compute; all by default.")
+@click.option("--metrics", metavar="NAME,…", help="Columns to compute, as in kl,renyi:order=2; all by default.")
 @click.option("--targets", type=click.Path(path_type=Path), help=".npy file with the token that followed each row.")
 @click.option("--vocab-size", type=int, metavar="N", help="Use only the first N columns of every file.")
 @click.option("--temperature", type=float, default=1.0, metavar="T", help="Divide logits by T.")
 @click.option("--group-size", type=int, metavar="N", help="Rows per group, for the errors over groups.")
-@click.option("--input", "kind", type=click.Choice(KINDS), default="logits", help="What .npy files hold.")
+@click.option("--input", "kind", type=click.Choice(KINDS), default="logits", help="What the files hold.")
+@_DTYPE
+@_SHAPE
+@_OFFSET
 @click.option("--kld-rule", type=click.Choice(RULES), default="exact", help="llama.cpp: as its tool prints.")
 @click.option("--engine", default="local", help=f"Where to run ({', '.join(ENGINES)}).")
 @click.option("--threads", type=int, metavar="N", help="Threads; all processors by default.")
@@ -61,13 +75,16 @@ def kullback(context: click.Context) -> None:
 @click.option("--quiet", is_flag=True, help="Show no progress.")
 @_JSON
 def score(
-    reference: Path, candidates: tuple[Path, ...], out: Path, kind: str, quiet: bool, as_json: bool, **options: Any
+    reference: str, candidates: tuple[str, ...], out: Path, kind: str, quiet: bool, as_json: bool, **options: Any
 ) -> None:
     """Compare CANDIDATES with REFERENCE, row by row.
 
-    Files are .npy arrays (…, rows, vocabulary) or base-logits files of llama.cpp. The rows go to
-    DIR/CANDIDATE/part-*.parquet, the statistics to DIR/summary.json. The same command again continues an interrupted
-    run.
+    Each is a file of distributions (.npy, .npz, safetensors, Parquet, Arrow, llama.cpp base logits, or what kullback
+    pack wrote), a folder or quoted pattern of files whose rows follow one another, or a Zarr array, also behind a URL.
+    FILE::NAME takes one array of several. The format is told by the first bytes, never by the name.
+
+    The rows go to DIR/CANDIDATE/part-*.parquet, the statistics to DIR/summary.json. The same command again continues
+    an interrupted run, and gives the same files as one that was not interrupted.
     """
     with show_progress(quiet) as progress:
         result = run_score(reference, candidates, out, input=kind, progress=progress, **options)
@@ -82,12 +99,54 @@ def score(
     console.print(Text(f"{result.parts_written + result.parts_kept} parts{kept} and summary.json in {out}"))
 
 
-@kullback.command()
-@click.argument("files", type=click.Path(path_type=Path), nargs=-1, required=True)
+@kullback.command(cls=PlainEpilog, epilog=PACK_EXAMPLES)
+@click.argument("source", type=click.Path())
+@click.argument("out", type=click.Path(path_type=Path))
+@click.option("--input", "kind", type=click.Choice(KINDS), default="logits", help="What SOURCE holds.")
+@_DTYPE
+@_SHAPE
+@_OFFSET
+@click.option("--targets", type=click.Path(path_type=Path), help="Tokens to store, as in kullback score.")
+@click.option("--model", metavar="NAME", help="Whose distributions these are, for the record.")
+@click.option("--tokenizer", metavar="NAME", help="Whose tokens these are, for the record.")
+@click.option("--memory", default=DEFAULT_MEMORY, metavar="SIZE", help=f"Memory to stay within ({DEFAULT_MEMORY}).")
+@click.option("--quiet", is_flag=True, help="Show no progress.")
 @_JSON
-def inspect(files: tuple[Path, ...], as_json: bool) -> None:
-    """Tell format, sizes and state of FILES without reading their rows."""
-    facts = [describe_file(file) for file in files]
+def pack(source: str, out: Path, kind: str, quiet: bool, as_json: bool, **options: Any) -> None:
+    """Store the distributions of SOURCE in 16 bits a token, as a Zarr group OUT that kullback score reads.
+
+    A row keeps its whole range and its exact zeros. What the coding costs, KL(original ‖ packed), is measured and
+    printed; it is about 1e-8 nats. SOURCE is what kullback score takes as a reference. The same command again continues
+    an interrupted pack.
+    """
+    with show_progress(quiet, "packed") as progress:
+        result = run_pack(source, out, input=kind, progress=progress, **options)
+    for warning in result.warnings:
+        click.echo(f"kullback: warning: {warning}", err=True)
+    if as_json:
+        _print_json(result.to_dict())
+        return
+    kept = f" ({result.rows_kept:,} kept from before)" if result.rows_kept else ""
+    click.echo(f"{result.rows:,} rows{kept} of {result.vocab_size:,} tokens in {result.bytes:,} bytes in {out}")
+    click.echo(f"KL(original ‖ packed): mean {result.mean_kl:.2e}, largest {result.max_kl:.2e} nats")
+    if result.undefined_rows:
+        click.echo(f"{result.undefined_rows:,} rows are no distribution (NaN or infinite) and are stored as such")
+
+
+@kullback.command(cls=PlainEpilog, epilog=INSPECT_EXAMPLES)
+@click.argument("files", type=click.Path(), nargs=-1, required=True)
+@_DTYPE
+@_SHAPE
+@_OFFSET
+@_JSON
+def inspect(files: tuple[str, ...], dtype: str | None, shape: str | None, offset: int, as_json: bool) -> None:
+    """Tell format, sizes and state of FILES without reading their rows.
+
+    FILES are what kullback score takes. A truncated file is no failure here: its whole rows are counted, and a warning
+    says what is missing.
+    """
+    raw = parse_raw(dtype, shape, offset)
+    facts = [describe_file(file, raw) for file in files]
     if as_json:
         _print_json(facts[0] if len(facts) == 1 else facts)
         return
@@ -95,9 +154,23 @@ def inspect(files: tuple[Path, ...], as_json: bool) -> None:
         warnings = fact.pop("warnings")
         width = max(len(name) for name in fact)
         for name, value in fact.items():
-            click.echo(f"{name:<{width}}  {value:,}" if isinstance(value, int) else f"{name:<{width}}  {value}")
+            is_count = isinstance(value, int) and not isinstance(value, bool)
+            click.echo(f"{name:<{width}}  {value:,}" if is_count else f"{name:<{width}}  {value}")
         for warning in warnings:
             click.echo(f"kullback: warning: {warning}", err=True)
+
+
+kullback.add_command(bench)
+
+
+@kullback.command(cls=PlainEpilog, epilog=COMPLETION_EXAMPLES)
+@click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
+def completion(shell: str) -> None:
+    """Print the script that completes commands, options and files in SHELL."""
+    script = get_completion_class(shell)
+    if script is None:
+        raise click.UsageError(f"there is no completion for {shell}")
+    click.echo(script(kullback, {}, "kullback", COMPLETION_VARIABLE).source())
 
 
 def _console() -> Console:

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from .errors import UsageError
 from .inputs import Inputs
 from .manifest import SCHEMA_VERSION, make_manifest
-from .options import DEFAULT_MEMORY, Options, check_engine, normalise_metrics, parse_memory
+from .options import DEFAULT_MEMORY, Options, check_engine, normalise_metrics, parse_memory, parse_raw
 from .output import RunDirectory
 from .plan import Part, Plan, make_plan
 from .result import Progress, ScoreResult
@@ -80,6 +80,8 @@ class _Run:
         done: dict[str, list[Columns]] = {}  # of the part in hand, by candidate and block
         for block, (p, *candidates) in self._read_ahead():
             targets = self._inputs.targets(block.start, block.stop)
+            for source in self._sources(block):
+                source.check_whole()
             for name, q in zip(block.names, candidates, strict=True):
                 source = self._inputs.candidates[name]
                 done.setdefault(name, []).append(self._comparer.compare(source, p, q, targets, block.start))
@@ -132,6 +134,9 @@ def score(
     temperature: float = 1.0,
     group_size: int | None = None,
     input: str = "logits",
+    dtype: str | None = None,
+    shape: str | Sequence[int] | None = None,
+    offset: int = 0,
     kld_rule: str = "exact",
     engine: str = "local",
     threads: int | None = None,
@@ -147,9 +152,10 @@ def score(
     Parameters
     ----------
     reference : path
-        ``.npy`` array of shape (..., rows, vocabulary), or a llama.cpp base-logits file.
+        A file, ``FILE::name`` for an array in it, a folder or pattern of files with further rows, or the URL of a Zarr
+        array; the format is told by the first bytes.
     candidates : path or sequence of path
-        One or more files with the same rows.
+        One or more of these with the same rows.
     out : path
         Output directory. If it holds an unfinished run with the same inputs and options, that run is continued.
     metrics : sequence of str, optional
@@ -163,7 +169,14 @@ def score(
     group_size : int, optional
         Rows per group for the bootstrap; by default the file's chunks, or the first axis of an array of three or more.
     input : str, default "logits"
-        What the numbers of ``.npy`` files are: ``"logits"``, ``"log_probs"``, ``"probs"`` or ``"weights"``.
+        What the numbers of the files are: ``"logits"``, ``"log_probs"``, ``"probs"`` or ``"weights"``.
+    dtype : str, optional
+        Files without a format are read as numbers of this type: ``"float64"``, ``"float32"``, ``"float16"`` or
+        ``"bfloat16"``, little-endian.
+    shape : sequence of int or str, optional
+        Their shape, (..., rows, vocabulary); the first size may be -1.
+    offset : int, default 0
+        Bytes before their first number.
     kld_rule : {"exact", "llama.cpp"}, default "exact"
         ``"llama.cpp"`` reproduces that tool's own numbers, which are not exactly a divergence.
     engine : {"local"}, default "local"
@@ -195,13 +208,14 @@ def score(
 
     _require_pyarrow()
     check_engine(engine)
-    options = Options(normalise_metrics(metrics), vocab_size, float(temperature), group_size, input, kld_rule)
+    raw = parse_raw(dtype, shape, offset)
+    options = Options(normalise_metrics(metrics), vocab_size, float(temperature), group_size, input, kld_rule, raw)
     budget = parse_memory(memory)
     if threads is not None and threads < 1:
         raise UsageError(f"threads must be at least 1; got {threads}")
-    paths = [Path(candidates)] if isinstance(candidates, (str, PathLike)) else [Path(path) for path in candidates]
+    places = [candidates] if isinstance(candidates, (str, PathLike)) else list(candidates)
     facts = info()
-    with Inputs(Path(reference), paths, None if targets is None else Path(targets), options) as inputs:
+    with Inputs(reference, places, None if targets is None else Path(targets), options) as inputs:
         comparer = Comparer(inputs, options, threads)
         columns = comparer.columns()
         plan = make_plan(inputs, budget)
@@ -225,13 +239,13 @@ def _require_pyarrow() -> None:
 def _summary_file(inputs: Inputs, options: Options, summaries: Mapping[str, Summary]) -> dict[str, Any]:
     return {
         "schema_version": SCHEMA_VERSION,
-        "reference": str(inputs.reference.path),
+        "reference": inputs.reference.name,
         "rows": inputs.n_rows,
         "vocab_size": inputs.vocab_size,
         "kld_rule": options.kld_rule,
         "warnings": inputs.warnings,
         "candidates": {
-            name: {"path": str(inputs.candidates[name].path), **json_safe(summary.to_dict())}
+            name: {"path": inputs.candidates[name].name, **json_safe(summary.to_dict())}
             for name, summary in summaries.items()
         },
     }

@@ -5,7 +5,7 @@ Every message is one sentence that says what was expected and what was found; th
 
 from __future__ import annotations
 
-__all__ = ["InputError", "OutputError", "UsageError"]
+__all__ = ["InputError", "OutputError", "UsageError", "reason_of"]
 
 
 class UsageError(ValueError):
@@ -18,3 +18,9 @@ class InputError(ValueError):
 
 class OutputError(OSError):
     """The output directory cannot be written, or belongs to another run (exit status 1)."""
+
+
+def reason_of(error: BaseException) -> str:
+    """Return what an exception of another library says, as one line that is not too long: it may quote the file."""
+    text = " ".join(str(error).split()) or type(error).__name__
+    return text if len(text) <= 300 else f"{text[:300]}…"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from contextlib import ExitStack, closing
+from os import PathLike
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -13,20 +14,27 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .errors import InputError, UsageError
+from .fingerprints import fingerprint
 from .options import Options
-from .sources import LlamaSource, Source, open_source, read_token_ids
+from .sources import LlamaSource, Location, RawLayout, Source, open_source, read_token_ids
 
 __all__ = ["Inputs", "candidate_names", "describe_file"]
 
+StrPath = str | PathLike[str]
+
 _RESERVED = {"summary.json", "manifest.json"}
 
+# Above any real file; what announces more is damaged, or would keep a run busy with planning it.
+_MOST_ROWS = 1 << 32
+_MOST_BYTES = 1 << 48
 
-def candidate_names(paths: Sequence[Path]) -> list[str]:
+
+def candidate_names(places: Sequence[StrPath]) -> list[str]:
     """Return one folder name per candidate: its file stem made safe, numbered where two would be alike."""
     names: list[str] = []
     taken = set(_RESERVED)
-    for path in paths:
-        stem = re.sub(r"[^A-Za-z0-9._-]+", "_", path.stem).strip(".")[:100] or "candidate"
+    for place in places:
+        stem = re.sub(r"[^A-Za-z0-9._-]+", "_", Location.parse(place).stem()).strip(".")[:100] or "candidate"
         name, number = stem, 1
         while name.lower() in taken:  # some file systems do not tell upper from lower case
             number += 1
@@ -41,10 +49,10 @@ class Inputs:
 
     Parameters
     ----------
-    reference : Path
-        File of the reference distributions.
-    candidates : sequence of Path
-        Files to compare with it.
+    reference : path
+        Where the reference distributions are, as `open_source` takes it.
+    candidates : sequence of path
+        What to compare with it.
     targets : Path, optional
         ``.npy`` file with the token that followed each row; llama.cpp references know it themselves.
     options : Options
@@ -68,7 +76,9 @@ class Inputs:
         If a file is bad or does not fit the others.
     """
 
-    def __init__(self, reference: Path, candidates: Sequence[Path], targets: Path | None, options: Options) -> None:
+    def __init__(
+        self, reference: StrPath, candidates: Sequence[StrPath], targets: Path | None, options: Options
+    ) -> None:
         if not candidates:
             raise UsageError("at least one candidate is needed")
         self._options = options
@@ -90,9 +100,15 @@ class Inputs:
             self._stack.close()
             raise
 
-    def _open(self, path: Path) -> Source:
-        source = open_source(path, self._options.kind)
+    def _open(self, place: StrPath) -> Source:
+        source = open_source(place, self._options.kind, self._options.raw)
         self._stack.callback(source.close)
+        n_bytes = source.announced_rows * source.vocab_size * source.dtype.itemsize
+        if source.announced_rows > _MOST_ROWS or n_bytes > _MOST_BYTES:
+            raise InputError(
+                f"{source.name} announces {source.announced_rows} rows of {source.vocab_size} columns, more than "
+                "can be scored in one run"
+            )
         return source
 
     def _common_rows(self) -> int:
@@ -100,23 +116,23 @@ class Inputs:
         for source in self.sources[1:]:
             if source.announced_rows != self.reference.announced_rows:
                 raise InputError(
-                    f"{source.path} has {source.announced_rows} rows but the reference {self.reference.path} has "
+                    f"{source.name} has {source.announced_rows} rows but the reference {self.reference.name} has "
                     f"{self.reference.announced_rows}; expected one row for each of the reference's"
                 )
         for source in self.sources:
             if source.n_rows > n_rows and source.n_rows == source.announced_rows:
-                self.warnings.append(f"{source.path}: only its first {n_rows} of {source.n_rows} rows are scored")
+                self.warnings.append(f"{source.name}: only its first {n_rows} of {source.n_rows} rows are scored")
         return n_rows
 
     def _common_vocabulary(self) -> int:
         wanted = self._options.vocab_size
         for source in self.sources:
             if wanted is not None and wanted > source.vocab_size:
-                raise InputError(f"vocab_size is {wanted} but {source.path} has only {source.vocab_size} columns")
+                raise InputError(f"vocab_size is {wanted} but {source.name} has only {source.vocab_size} columns")
             if wanted is None and source.vocab_size != self.reference.vocab_size:
                 smaller = min(source.vocab_size, self.reference.vocab_size)
                 raise InputError(
-                    f"{source.path} has {source.vocab_size} columns but the reference {self.reference.path} has "
+                    f"{source.name} has {source.vocab_size} columns but the reference {self.reference.name} has "
                     f"{self.reference.vocab_size}; if the larger vocabulary is padded, compare the first {smaller} "
                     f"with vocab_size (--vocab-size {smaller})"
                 )
@@ -132,18 +148,18 @@ class Inputs:
             for name in ("n_ctx", "chunk_stride", "rows_per_chunk"):
                 mine, theirs = getattr(source.layout, name), getattr(self.reference.layout, name)
                 if mine != theirs:
-                    raise InputError(f"{source.path} has {name} {mine} but the reference has {theirs}")
+                    raise InputError(f"{source.name} has {name} {mine} but the reference has {theirs}")
             if not np.array_equal(source.tokens, self.reference.tokens):
-                raise InputError(f"{source.path} holds other tokens than the reference {self.reference.path}")
+                raise InputError(f"{source.name} holds other tokens than the reference {self.reference.name}")
 
     def _check_rule(self) -> None:
         if self._options.kld_rule != "llama.cpp":
             return
         if not isinstance(self.reference, LlamaSource):
-            raise InputError(f"kld_rule llama.cpp needs a llama.cpp reference file; {self.reference.path} is not one")
+            raise InputError(f"kld_rule llama.cpp needs a llama.cpp reference file; {self.reference.name} is not one")
         for source in self.candidates.values():
             if source.kind != "logits":
-                raise InputError(f"kld_rule llama.cpp needs logits; {source.path} holds {source.kind}")
+                raise InputError(f"kld_rule llama.cpp needs logits; {source.name} holds {source.kind}")
 
     def _read_targets(self, path: Path) -> NDArray[np.int64]:
         targets = read_token_ids(path)
@@ -160,7 +176,7 @@ class Inputs:
             if bad.any():
                 row = int(np.argmax(bad))
                 raise InputError(
-                    f"{self._target_path or self.reference.path}: the target token of row {start + row} is "
+                    f"{self._target_path or self.reference.name}: the target token of row {start + row} is "
                     f"{targets[row]}, outside the vocabulary of {self.vocab_size}"
                 )
 
@@ -181,11 +197,17 @@ class Inputs:
             return np.arange(start, stop, dtype=np.int64) // self._options.group_size
         return self.reference.groups(start, stop)
 
-    def paths(self) -> dict[str, Path]:
-        """Return every input file by its role."""
-        paths = {"reference": self.reference.path}
-        paths |= {f"candidate {name}": source.path for name, source in self.candidates.items()}
-        return paths if self._target_path is None else {**paths, "targets": self._target_path}
+    def names(self) -> dict[str, str]:
+        """Return what every input is called, by its role."""
+        names = {"reference": self.reference.name}
+        names |= {f"candidate {name}": source.name for name, source in self.candidates.items()}
+        return names if self._target_path is None else {**names, "targets": str(self._target_path)}
+
+    def fingerprints(self) -> dict[str, dict[str, Any]]:
+        """Return size and digest of every input, by its role."""
+        facts = {"reference": self.reference.fingerprint()}
+        facts |= {f"candidate {name}": source.fingerprint() for name, source in self.candidates.items()}
+        return facts if self._target_path is None else {**facts, "targets": fingerprint(self._target_path)}
 
     def __enter__(self) -> Inputs:
         return self
@@ -196,7 +218,7 @@ class Inputs:
         self._stack.close()
 
 
-def describe_file(path: Path) -> dict[str, Any]:
+def describe_file(place: StrPath, raw: RawLayout | None = None) -> dict[str, Any]:
     """Return what ``kullback inspect`` prints about a file: its path, facts and warnings.
 
     Raises
@@ -204,5 +226,5 @@ def describe_file(path: Path) -> dict[str, Any]:
     InputError
         If the file is bad.
     """
-    with closing(open_source(path, kind="weights")) as source:  # the kind that takes every type of number
-        return {"path": str(path), **source.describe(), "warnings": list(source.warnings)}
+    with closing(open_source(place, "weights", raw)) as source:  # the kind that takes every type of number
+        return {"path": str(place), **source.describe(), "warnings": list(source.warnings)}

@@ -2,57 +2,17 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
-import os
 import platform
-from pathlib import Path
 from typing import Any
 
-from .errors import InputError
 from .inputs import Inputs
 from .options import Options
 from .plan import Plan
 
-__all__ = ["SCHEMA_VERSION", "difference", "fingerprint", "make_manifest"]
+__all__ = ["SCHEMA_VERSION", "difference", "make_manifest"]
 
 SCHEMA_VERSION = 1
-
-_WHOLE = 64 << 20
-_SAMPLES = 256
-_SAMPLE_BYTES = 4096
-
-
-def fingerprint(path: Path) -> dict[str, Any]:
-    """Return size and digest of a file, cheaply.
-
-    Up to 64 MiB the whole content is hashed. Of a larger file 256 evenly spaced pages are, the first and the last among
-    them, together with the time of its last change: reading it all would cost as much as scoring it.
-
-    Parameters
-    ----------
-    path : Path
-        The file.
-
-    Returns
-    -------
-    dict
-        ``size`` and ``blake2b``, and ``mtime_ns`` for a large file.
-    """
-    try:
-        with path.open("rb") as file:
-            status = os.fstat(file.fileno())
-            digest = hashlib.blake2b(digest_size=16)
-            if status.st_size <= _WHOLE:
-                while piece := file.read(1 << 20):
-                    digest.update(piece)
-                return {"size": status.st_size, "blake2b": digest.hexdigest()}
-            for sample in range(_SAMPLES):
-                file.seek((status.st_size - _SAMPLE_BYTES) * sample // (_SAMPLES - 1))
-                digest.update(file.read(_SAMPLE_BYTES))
-    except OSError as error:
-        raise InputError(f"{path} cannot be read: {error.strerror or error}") from None
-    return {"size": status.st_size, "blake2b": digest.hexdigest(), "mtime_ns": status.st_mtime_ns}
 
 
 def make_manifest(
@@ -82,7 +42,7 @@ def make_manifest(
     import pyarrow
 
     identity = {
-        "inputs": {role: fingerprint(path) for role, path in inputs.paths().items()},
+        "inputs": inputs.fingerprints(),
         "options": options.to_dict(),
         "columns": columns,
         "rows": inputs.n_rows,
@@ -93,7 +53,7 @@ def make_manifest(
         "schema_version": SCHEMA_VERSION,
         "identity": identity,
         "candidates": list(inputs.candidates),
-        "paths": {role: str(path) for role, path in inputs.paths().items()},
+        "paths": inputs.names(),
         "environment": {
             "python": platform.python_version(),
             "platform": platform.platform(),

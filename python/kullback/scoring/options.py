@@ -9,14 +9,24 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from .errors import UsageError
-from .sources import KINDS
+from .sources import KINDS, RawLayout
 
-__all__ = ["DEFAULT_MEMORY", "ENGINES", "RULES", "Options", "check_engine", "normalise_metrics", "parse_memory"]
+__all__ = [
+    "DEFAULT_MEMORY",
+    "ENGINES",
+    "RULES",
+    "Options",
+    "check_engine",
+    "normalise_metrics",
+    "parse_memory",
+    "parse_raw",
+]
 
 DEFAULT_MEMORY = "512MiB"
 ENGINES = ("local",)
 RULES = ("exact", "llama.cpp")
 
+_COUNTS = ("int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64")
 _UNITS = {"": 0, "K": 10, "M": 20, "G": 30, "T": 40}
 
 
@@ -35,9 +45,12 @@ class Options:
     group_size : int, optional
         Rows per group, instead of the chunks that a file has by itself.
     kind : str
-        What the numbers of ``.npy`` files are.
+        What the numbers of the files are; llama.cpp files say it themselves.
     kld_rule : str
         ``"exact"``, or ``"llama.cpp"`` for the numbers that its own tool prints.
+
+    raw : RawLayout, optional
+        How files without a format are read.
 
     Raises
     ------
@@ -51,6 +64,7 @@ class Options:
     group_size: int | None = None
     kind: str = "logits"
     kld_rule: str = "exact"
+    raw: RawLayout | None = None
 
     def __post_init__(self) -> None:
         for name, value in (("vocab_size", self.vocab_size), ("group_size", self.group_size)):
@@ -75,6 +89,8 @@ class Options:
     def to_dict(self) -> dict[str, Any]:
         """Return the options ready for JSON."""
         fields = asdict(self)
+        if fields.pop("raw") is not None:  # absent by default, so that older runs are still recognised
+            fields["raw"] = asdict(self)["raw"]
         fields["metrics"] = None if self.metrics is None else list(self.metrics)
         return fields
 
@@ -85,6 +101,32 @@ def normalise_metrics(metrics: str | Sequence[str] | None) -> tuple[str, ...] | 
         return None
     names = metrics.split(",") if isinstance(metrics, str) else list(metrics)
     return tuple(dict.fromkeys(name.strip() for name in names if name.strip()))
+
+
+def parse_raw(dtype: str | None, shape: str | Sequence[int] | None, offset: int = 0) -> RawLayout | None:
+    """Return how files of bare numbers are read, from a type, a shape such as ``"-1,32000"`` and bytes to skip.
+
+    Raises
+    ------
+    UsageError
+        If only one of type and shape is given, or they make no sense.
+    """
+    if dtype is None and shape is None and offset == 0:
+        return None
+    if dtype is None or shape is None:
+        raise UsageError("files of bare numbers need both dtype and shape (--dtype, --shape)")
+    try:
+        sizes = tuple(int(size) for size in (shape.split(",") if isinstance(shape, str) else shape))
+    except (TypeError, ValueError):
+        raise UsageError(f"shape must be sizes such as 1000,32000 or -1,32000; got {shape!r}") from None
+    if not sizes or min(sizes[1:], default=1) < 1 or (sizes[0] < 1 and (sizes[0] != -1 or len(sizes) == 1)):
+        raise UsageError(f"shape must have positive sizes, the first of several may be -1; got {shape!r}")
+    if offset < 0:
+        raise UsageError(f"offset must be at least 0; got {offset}")
+    names = ("float64", "float32", "float16", "bfloat16")
+    if dtype.lstrip("<>") not in (*names, "f8", "f4", "f2", *_COUNTS):
+        raise UsageError(f"dtype must be one of {', '.join(names)}; got {dtype!r}")
+    return RawLayout(dtype, sizes, offset)
 
 
 def check_engine(engine: str) -> None:

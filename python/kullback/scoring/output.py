@@ -21,7 +21,7 @@ from .errors import OutputError
 from .manifest import SCHEMA_VERSION, difference
 from .plan import Part
 
-__all__ = ["RunDirectory"]
+__all__ = ["RunDirectory", "clear_errors"]
 
 _PART = re.compile(r"part-\d{6}\.parquet")
 _TEMPORARY = re.compile(r".*\.\d+\.tmp")
@@ -35,7 +35,8 @@ def _reason(error: OSError) -> str:
 
 
 @contextmanager
-def _clear_errors(path: Path) -> Iterator[None]:
+def clear_errors(path: Path) -> Iterator[None]:
+    """Turn an OSError into one sentence about a file that cannot be written."""
     try:
         yield
     except OutputError:
@@ -60,7 +61,7 @@ def write_atomically(path: Path, write: Callable[[IO[bytes]], None]) -> None:
         If the disk is full or the directory cannot be written.
     """
     temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-    with _clear_errors(path):
+    with clear_errors(path):
         try:
             with temporary.open("wb") as file:
                 write(file)
@@ -105,7 +106,7 @@ class RunDirectory:
         self.path = path
         self._names: list[str] = list(manifest["candidates"])
         self._columns = [*_KEYS, *manifest["identity"]["columns"]]
-        with _clear_errors(path):
+        with clear_errors(path):
             path.mkdir(parents=True, exist_ok=True)
         found = self._read_manifest(overwrite)
         if found is not None and overwrite:
@@ -115,7 +116,7 @@ class RunDirectory:
             self._refuse_foreign_files()
         else:
             self._check_same_run(found, manifest)
-        with _clear_errors(path):
+        with clear_errors(path):
             for name in self._names:
                 (path / name).mkdir(exist_ok=True)
         if found is None:
@@ -163,7 +164,7 @@ class RunDirectory:
         """
         old = found.get("candidates")
         names = {name for name in (old if isinstance(old, list) else []) if isinstance(name, str)} | set(self._names)
-        with _clear_errors(self.path):
+        with clear_errors(self.path):
             (self.path / "summary.json").unlink(missing_ok=True)
             for name in names:
                 folder = self.path / name

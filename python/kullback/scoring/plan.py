@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from .errors import InputError
 from .inputs import Inputs
 
 __all__ = ["Part", "Plan", "make_plan"]
@@ -69,11 +70,23 @@ def make_plan(inputs: Inputs, memory: int) -> Plan:
     -------
     Plan
         With at least one row per block, however little memory there is.
+
+    Raises
+    ------
+    InputError
+        If a file can only be decoded in pieces that are larger than the memory.
     """
     row_bytes = 4 * inputs.vocab_size
     rows_per_part = min(max(_PART_BYTES // row_bytes, 1), _PART_ROWS)
     # The next block is being read while one is scored: two of each. (Neither backend's temporaries grow with the
     # block.)
     in_flight = 2 * sum(source.memory_per_row for source in inputs.sources)
-    allowed = min(int(memory * _MEMORY_SHARE), 2 * _BLOCK_BYTES)
+    held = sum(source.held_bytes for source in inputs.sources)
+    if held > memory:
+        largest = max(inputs.sources, key=lambda source: source.held_bytes)
+        raise InputError(
+            f"{largest.name} is stored in pieces that take {largest.held_bytes} bytes to decode, more than the memory "
+            f"allowed ({memory} bytes in all); raise memory (--memory), or write the file again in smaller pieces"
+        )
+    allowed = min(int((memory - held) * _MEMORY_SHARE), 2 * _BLOCK_BYTES)
     return Plan(inputs.n_rows, rows_per_part, min(max(allowed // in_flight, 1), rows_per_part))

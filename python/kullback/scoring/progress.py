@@ -36,13 +36,15 @@ def _duration(seconds: float) -> str:
 
 
 @contextmanager
-def show_progress(quiet: bool) -> Iterator[Callable[[State], None]]:
+def show_progress(quiet: bool, done: str = "scored") -> Iterator[Callable[[State], None]]:
     """Show the states that the yielded function is called with, with rate and time left.
 
     Parameters
     ----------
     quiet : bool
         Show nothing.
+    done : str, default "scored"
+        What has been done to the rows.
 
     Yields
     ------
@@ -52,14 +54,14 @@ def show_progress(quiet: bool) -> Iterator[Callable[[State], None]]:
     if quiet:
         yield lambda _: None
     elif sys.stderr.isatty():
-        with _bar() as update:
+        with _bar(done) as update:
             yield update
     else:
-        yield _lines()
+        yield _lines(done)
 
 
 @contextmanager
-def _bar() -> Iterator[Callable[[State], None]]:
+def _bar(done: str) -> Iterator[Callable[[State], None]]:
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
@@ -69,7 +71,7 @@ def _bar() -> Iterator[Callable[[State], None]]:
         TimeRemainingColumn(),
     )
     with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
-        task = progress.add_task("scoring", total=None, rows="0")
+        task = progress.add_task(done, total=None, rows="0")
 
         def update(state: State) -> None:
             rows = f"{state.rows:,}/{state.total_rows:,}"
@@ -78,7 +80,7 @@ def _bar() -> Iterator[Callable[[State], None]]:
         yield update
 
 
-def _lines() -> Callable[[State], None]:
+def _lines(done: str = "scored") -> Callable[[State], None]:
     start = last = time.monotonic()
 
     def update(state: State) -> None:
@@ -90,7 +92,7 @@ def _lines() -> Callable[[State], None]:
         left = (now - start) * (state.total_bytes - state.bytes) / state.bytes
         share = 100 * state.bytes / state.total_bytes
         print(
-            f"scored {state.rows:,} of {state.total_rows:,} rows ({share:.0f} %), "
+            f"{done} {state.rows:,} of {state.total_rows:,} rows ({share:.0f} %), "
             f"{_rate(state.bytes, now - start)}, {_duration(left)} left",
             file=sys.stderr,
             flush=True,

@@ -76,7 +76,7 @@ class Comparer:
         try:
             return self._compare(p, q, kinds, targets, self._options.vocab_size)
         except ValueError as error:
-            raise InputError(f"{source.path}, with rows counted from row {start} on: {error}") from None
+            raise InputError(f"{source.name}, with rows counted from row {start} on: {error}") from None
 
     def _compare(
         self,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
@@ -16,8 +15,8 @@ class Source(Protocol):
 
     Attributes
     ----------
-    path : Path
-        The file.
+    name : str
+        What messages and summaries call it: the file, the URL, or ``FILE::name`` for a part of one.
     format : str
         Name of the format, for instance ``"npy"`` or ``"llama.cpp"``.
     kind : str
@@ -34,11 +33,13 @@ class Source(Protocol):
         Bytes of a row in the file.
     memory_per_row : int
         Bytes of memory that a row occupies while its block is in flight (mapped and decoded).
+    held_bytes : int
+        Bytes of memory that are occupied whatever the size of the block: a chunk that can only be decoded whole.
     warnings : tuple of str
         One sentence per peculiarity that the user has to know.
     """
 
-    path: Path
+    name: str
     format: str
     kind: str
     dtype: np.dtype[Any]
@@ -47,10 +48,15 @@ class Source(Protocol):
     vocab_size: int
     row_bytes: int
     memory_per_row: int
+    held_bytes: int
     warnings: tuple[str, ...]
 
     def read(self, start: int, stop: int) -> NDArray[Any]:
         """Return rows `start` to `stop`; the array is valid until the second next call."""
+        ...
+
+    def check_whole(self) -> None:
+        """Raise an InputError if rows that were read can no longer be looked at, as the file behind them was cut."""
         ...
 
     def release(self, start: int, stop: int) -> None:
@@ -67,6 +73,10 @@ class Source(Protocol):
 
     def describe(self) -> dict[str, Any]:
         """Return the facts that ``kullback inspect`` prints, ready for JSON."""
+        ...
+
+    def fingerprint(self) -> dict[str, Any]:
+        """Return what tells whether the content is still the same, ready for JSON."""
         ...
 
     def close(self) -> None:

@@ -8,12 +8,12 @@ handed on as logits, which normalises them again; the tool's own rule, which doe
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ..fingerprints import fingerprint
 from .base import RowBuffers
 from .llama_layout import parse_layout
 from .mapping import MappedFile
@@ -40,10 +40,11 @@ class LlamaSource:
     format = "llama.cpp"
     kind = "logits"
     dtype: np.dtype[Any] = np.dtype(np.float32)
+    held_bytes = 0
 
     def __init__(self, file: MappedFile) -> None:
         self._file = file
-        self.path: Path = file.path
+        self.name = str(file.path)
         self.layout = layout = parse_layout(file.bytes(0, 64), file.size, file.path)
         self.vocab_size = layout.vocab_size
         self.row_bytes = layout.row_bytes
@@ -55,11 +56,11 @@ class LlamaSource:
         self.warnings: tuple[str, ...] = ()
         if self.n_rows < self.announced_rows:
             self.warnings = (
-                f"{self.path} is truncated: {self.n_rows} whole rows ({self.n_rows // layout.rows_per_chunk} whole "
+                f"{self.name} is truncated: {self.n_rows} whole rows ({self.n_rows // layout.rows_per_chunk} whole "
                 f"chunks) of the {layout.n_rows} rows ({layout.n_chunks} chunks) that its header announces are scored",
             )
         elif file.size > layout.file_bytes:
-            self.warnings = (f"{self.path} has {file.size - layout.file_bytes} bytes after its last row, ignored",)
+            self.warnings = (f"{self.name} has {file.size - layout.file_bytes} bytes after its last row, ignored",)
 
     @property
     def tokens(self) -> NDArray[np.int32]:
@@ -73,6 +74,7 @@ class LlamaSource:
     def read(self, start: int, stop: int) -> NDArray[Any]:
         """Return the log-probabilities of rows `start` to `stop` as stored, that is not normalised."""
         first, last = self._range(start, stop)
+        self._file.check_whole()
         self._file.will_need(last, last + (last - first))
         self._file.populate(first, last)
         rows = self._file.view(first, (stop - start) * self.layout.row_codes, _CODE)
@@ -95,12 +97,16 @@ class LlamaSource:
                     out += floor[row]
         return decoded
 
+    def check_whole(self) -> None:
+        """Do nothing: decoded rows are in buffers of their own."""
+
     def release(self, start: int, stop: int) -> None:
         """Drop the pages of rows that are done with."""
         self._file.release(*self._range(start, stop))
 
     def targets(self, start: int, stop: int) -> NDArray[np.int64]:
         """Return the token that followed each row."""
+        self._file.check_whole()
         chunk, position = np.divmod(np.arange(start, stop, dtype=np.int64), self.layout.rows_per_chunk)
         index = chunk * self.layout.chunk_stride + self.layout.first_target + position
         return np.asarray(self._tokens[index], np.int64)
@@ -127,6 +133,10 @@ class LlamaSource:
             "vocab_size": self.vocab_size,
             "row_bytes": self.row_bytes,
         }
+
+    def fingerprint(self) -> dict[str, Any]:
+        """Return size and digest of the file."""
+        return fingerprint(self._file.path)
 
     def close(self) -> None:
         """Unmap the file."""

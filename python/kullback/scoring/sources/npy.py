@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import math
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,20 +16,56 @@ import numpy as np
 from numpy.lib import format as npy_format
 from numpy.typing import NDArray
 
-from ..errors import InputError
-from .base import RowBuffers
+from ..errors import InputError, reason_of
+from .mapped_rows import MappedRows
 from .mapping import MappedFile
+from .numbers import NumberType, number_type
 
-__all__ = ["MAGIC", "NpySource", "read_token_ids"]
+__all__ = ["HEADER_LIMIT", "MAGIC", "NpyHeader", "NpySource", "parse_header", "read_token_ids"]
 
 MAGIC = b"\x93NUMPY"
-_HEADER_LIMIT = 1 << 16
+HEADER_LIMIT = 1 << 16
 
 
-def _parse_header(file: MappedFile) -> tuple[tuple[int, ...], bool, np.dtype[Any], int]:
-    """Return shape, Fortran order, dtype and offset of the data."""
-    path = file.path
-    stream = io.BytesIO(file.bytes(0, _HEADER_LIMIT))
+@dataclass(frozen=True)
+class NpyHeader:
+    """Shape, order and type of an array, and the bytes before its data."""
+
+    shape: tuple[int, ...]
+    fortran: bool
+    dtype: np.dtype[Any]
+    offset: int
+
+    def check_rows(self, kind: str, name: str) -> NumberType:
+        """Return how the numbers are stored if this is an array of rows.
+
+        Raises
+        ------
+        InputError
+            If it is empty, has fewer than two axes, is in Fortran order, or does not hold real numbers.
+        """
+        numbers = number_type(self.dtype, kind, name)
+        if len(self.shape) < 2:
+            raise InputError(f"{name} has shape {self.shape}; expected at least two axes, (rows, vocabulary)")
+        if math.prod(self.shape) == 0:
+            raise InputError(f"{name} has shape {self.shape}: there is no row to score")
+        if self.fortran and self.shape[-1] > 1 and math.prod(self.shape[:-1]) > 1:
+            raise InputError(
+                f"{name} is in Fortran order, where a row is scattered over the whole file; "
+                "save it again with numpy.ascontiguousarray"
+            )
+        return numbers
+
+
+def parse_header(head: bytes, name: object) -> NpyHeader:
+    """Parse the header of an array from its first bytes.
+
+    Raises
+    ------
+    InputError
+        If the header is broken, of an unknown version, or announces a size that overflows.
+    """
+    stream = io.BytesIO(head)
     try:
         version = npy_format.read_magic(stream)
         if version == (1, 0):
@@ -36,25 +73,19 @@ def _parse_header(file: MappedFile) -> tuple[tuple[int, ...], bool, np.dtype[Any
         elif version == (2, 0):
             shape, fortran, dtype = npy_format.read_array_header_2_0(stream)
         else:
-            raise InputError(f"{path} has .npy format version {version[0]}.{version[1]}; expected 1.0 or 2.0")
+            raise InputError(f"{name} has .npy format version {version[0]}.{version[1]}; expected 1.0 or 2.0")
     except InputError:
         raise
     except Exception as error:  # whatever a hostile literal makes NumPy's parser raise
-        reason = " ".join(str(error).split())[:200]
-        raise InputError(f"{path} has a broken .npy header: {reason}") from None
+        raise InputError(f"{name} has a broken .npy header: {reason_of(error)}") from None
     if any(size < 0 for size in shape):
-        raise InputError(f"{path} has a broken .npy header: negative size in shape {shape}")
+        raise InputError(f"{name} has a broken .npy header: negative size in shape {shape}")
     if math.prod(shape) * dtype.itemsize > np.iinfo(np.int64).max:
-        raise InputError(f"{path} announces shape {shape}, whose size overflows 64 bits")
-    return shape, fortran, dtype, stream.tell()
+        raise InputError(f"{name} announces shape {shape}, whose size overflows 64 bits")
+    return NpyHeader(shape, fortran, dtype, stream.tell())
 
 
-def _is_bfloat16(dtype: np.dtype[Any]) -> bool:
-    # ml_dtypes arrays are saved by np.save as two-byte void: .npy has no name for bfloat16.
-    return dtype.kind == "V" and dtype.names is None and dtype.subdtype is None and dtype.itemsize == 2
-
-
-class NpySource:
+class NpySource(MappedRows):
     """Rows of a ``.npy`` file; leading axes are flattened, the first of three or more becomes the group.
 
     Parameters
@@ -63,6 +94,10 @@ class NpySource:
         The mapped file.
     kind : str
         What the numbers are, as `Source.kind`.
+    start, stop : int, optional
+        Where in the file the array lies (an array stored in an archive); the whole file by default.
+    name : str, optional
+        What messages call it; the path by default.
 
     Raises
     ------
@@ -73,114 +108,44 @@ class NpySource:
 
     format = "npy"
 
-    def __init__(self, file: MappedFile, kind: str) -> None:
-        self._file = file
-        self.path: Path = file.path
-        self.kind = kind
-        self.shape, fortran, self.stored_dtype, self._offset = _parse_header(file)
-        self._check_dtype()
-        if len(self.shape) < 2:
-            raise InputError(f"{self.path} has shape {self.shape}; expected at least two axes, (rows, vocabulary)")
-        if math.prod(self.shape) == 0:
-            raise InputError(f"{self.path} has shape {self.shape}: there is no row to score")
-        if fortran and self.shape[-1] > 1 and math.prod(self.shape[:-1]) > 1:
+    def __init__(
+        self, file: MappedFile, kind: str, start: int = 0, stop: int | None = None, name: str | None = None
+    ) -> None:
+        name = str(file.path) if name is None else name
+        stop = file.size if stop is None else stop
+        header = parse_header(file.bytes(start, min(start + HEADER_LIMIT, stop)), name)
+        numbers = header.check_rows(kind, name)
+        announced = math.prod(header.shape[:-1])
+        row_bytes = header.shape[-1] * numbers.stored.itemsize
+        available = stop - start - header.offset
+        n_rows = min(announced, available // row_bytes)
+        if n_rows <= 0:
             raise InputError(
-                f"{self.path} is in Fortran order, where a row is scattered over the whole file; "
-                "save it again with numpy.ascontiguousarray"
+                f"{name} announces shape {header.shape} but holds {max(available, 0)} bytes of data, "
+                f"less than one row of {row_bytes} bytes"
             )
-        self.vocab_size = self.shape[-1]
-        self.row_bytes = self.vocab_size * self.stored_dtype.itemsize
-        self.announced_rows = math.prod(self.shape[:-1])
-        self._rows_per_group = math.prod(self.shape[1:-1]) if len(self.shape) > 2 else 0
-        self._check_length()
-        misaligned = self._offset % self.stored_dtype.alignment != 0
-        self._converts = misaligned or self.dtype != self.stored_dtype
-        self._buffers = RowBuffers(self.dtype)
-        self.memory_per_row = self.row_bytes + (self.vocab_size * self.dtype.itemsize if self._converts else 0)
-
-    def _check_dtype(self) -> None:
-        self.dtype: np.dtype[Any]
-        stored = self.stored_dtype
-        if stored.hasobject:
-            raise InputError(f"{self.path} holds pickled Python objects, which are never loaded; expected numbers")
-        if _is_bfloat16(stored):
-            self.dtype = np.dtype(np.float32)
-        elif stored.kind == "f" and stored.itemsize in (2, 4, 8):
-            self.dtype = stored.newbyteorder("=")
-        elif stored.kind in "iu" and self.kind == "weights":
-            self.dtype = np.dtype(np.float64)
-        elif stored.kind in "iu":
-            raise InputError(
-                f"{self.path} holds integers ({stored.name}), which can only be counts; use input kind 'weights'"
-            )
-        else:
-            raise InputError(f"{self.path} holds {stored.name}; expected float64, float32, float16 or bfloat16")
-
-    def _check_length(self) -> None:
-        available = self._file.size - self._offset
-        self.n_rows = min(self.announced_rows, available // self.row_bytes)
-        if self.n_rows == 0:
-            raise InputError(
-                f"{self.path} announces shape {self.shape} but holds {max(available, 0)} bytes of data, "
-                f"less than one row of {self.row_bytes} bytes"
-            )
-        self.warnings: tuple[str, ...] = ()
-        if self.n_rows < self.announced_rows:
+        super().__init__(file, name, kind, numbers, header.shape[-1], [(start + header.offset, n_rows)])
+        self.shape = header.shape
+        self.announced_rows = announced
+        self._rows_per_group = math.prod(header.shape[1:-1]) if len(header.shape) > 2 else 0
+        if n_rows < announced:
             self.warnings = (
-                f"{self.path} is truncated: {self.n_rows} whole rows of the {self.announced_rows} that its header "
-                "announces are scored",
+                f"{name} is truncated: {n_rows} whole rows of the {announced} that its header announces are scored",
             )
-        elif available > self.announced_rows * self.row_bytes:
-            extra = available - self.announced_rows * self.row_bytes
-            self.warnings = (f"{self.path} has {extra} bytes after its array, which are ignored",)
-
-    def _range(self, start: int, stop: int) -> tuple[int, int]:
-        return self._offset + start * self.row_bytes, self._offset + stop * self.row_bytes
-
-    def read(self, start: int, stop: int) -> NDArray[Any]:
-        """Return rows `start` to `stop`, a view of the file unless they have to be converted."""
-        first, last = self._range(start, stop)
-        self._file.will_need(last, last + (last - first))
-        self._file.populate(first, last)
-        rows = self._file.view(first, (stop - start) * self.vocab_size, self.stored_dtype)
-        rows = rows.reshape(stop - start, self.vocab_size)
-        if not self._converts:
-            return rows
-        converted = self._buffers.take(*rows.shape)
-        if _is_bfloat16(self.stored_dtype):
-            np.left_shift(rows.view("<u2"), 16, out=converted.view(np.uint32), dtype=np.uint32)
-        else:
-            np.copyto(converted, rows)
-        return converted
-
-    def release(self, start: int, stop: int) -> None:
-        """Drop the pages of rows that are done with."""
-        self._file.release(*self._range(start, stop))
-
-    def targets(self, start: int, stop: int) -> None:
-        """Return None: an array of logits does not know its text."""
-
-    def groups(self, start: int, stop: int) -> NDArray[np.int64] | None:
-        """Return the index on the first axis if the array has three axes or more."""
-        if not self._rows_per_group:
-            return None
-        return np.arange(start, stop, dtype=np.int64) // self._rows_per_group
+        elif available > announced * row_bytes:
+            self.warnings = (
+                f"{name} has {available - announced * row_bytes} bytes after its array, which are ignored",
+            )
 
     def describe(self) -> dict[str, Any]:
         """Return format, shape, dtype and sizes."""
+        facts = super().describe()
         return {
-            "format": self.format,
-            "file_bytes": self._file.size,
+            "format": facts.pop("format"),
+            "file_bytes": facts.pop("file_bytes"),
             "shape": list(self.shape),
-            "dtype": "bfloat16" if _is_bfloat16(self.stored_dtype) else self.stored_dtype.name,
-            "rows": self.n_rows,
-            "announced_rows": self.announced_rows,
-            "vocab_size": self.vocab_size,
+            **facts,
         }
-
-    def close(self) -> None:
-        """Unmap the file."""
-        self._file.close()
 
 
 def read_token_ids(path: Path) -> NDArray[np.int64]:
@@ -195,15 +160,17 @@ def read_token_ids(path: Path) -> NDArray[np.int64]:
     try:
         if not file.bytes(0, len(MAGIC)) == MAGIC:
             raise InputError(f"{path} is not a .npy file; expected token ids saved with numpy.save")
-        shape, fortran, dtype, offset = _parse_header(file)
-        if dtype.kind not in "iu":
-            raise InputError(f"{path} holds {dtype.name}; expected integer token ids")
-        count = math.prod(shape)
-        if file.size - offset < count * dtype.itemsize:
-            raise InputError(f"{path} is truncated: shape {shape} needs {count * dtype.itemsize} bytes of data")
-        ids = file.view(offset, count, dtype)
-        if dtype.kind == "u" and count and int(ids.max()) > np.iinfo(np.int64).max:
+        header = parse_header(file.bytes(0, HEADER_LIMIT), path)
+        if header.dtype.kind not in "iu":
+            raise InputError(f"{path} holds {header.dtype.name}; expected integer token ids")
+        count = math.prod(header.shape)
+        if file.size - header.offset < count * header.dtype.itemsize:
+            raise InputError(
+                f"{path} is truncated: shape {header.shape} needs {count * header.dtype.itemsize} bytes of data"
+            )
+        ids = file.view(header.offset, count, header.dtype)
+        if header.dtype.kind == "u" and count and int(ids.max()) > np.iinfo(np.int64).max:
             raise InputError(f"{path} holds a token id above the largest 64-bit integer")
-        return ids.astype(np.int64).reshape(shape, order="F" if fortran else "C").reshape(-1)
+        return ids.astype(np.int64).reshape(header.shape, order="F" if header.fortran else "C").reshape(-1)
     finally:
         file.close()

@@ -1,0 +1,69 @@
+"""Examples at the end of ``--help``, one block a command."""
+
+from __future__ import annotations
+
+import click
+
+__all__ = ["COMPLETION_EXAMPLES", "INSPECT_EXAMPLES", "PACK_EXAMPLES", "SCORE_EXAMPLES", "PlainEpilog"]
+
+SCORE_EXAMPLES = """\
+Examples:
+
+  Two quantised models against the original, with perplexities:
+    kullback score original.npy q8.npy q4.npy --targets tokens.npy --out scores
+
+  A llama.cpp base file as the reference, and its own way of counting:
+    kullback score base.kld q4.npy --out scores --kld-rule llama.cpp
+
+  Shards of safetensors in a folder; one tensor of a file:
+    kullback score reference/ 'candidate/*.safetensors' --out scores
+    kullback score reference.safetensors::logits q4.npz::logits --out scores
+
+  A Zarr array in a bucket, a padded vocabulary:
+    kullback score s3://bucket/reference.zarr q4.npy --vocab-size 151669 --out scores
+
+  Bare numbers, as a program dumped them:
+    kullback score p.bin q.bin --dtype bfloat16 --shape -1,128256 --out scores
+
+Exit status: 0 done, 1 failed, 2 wrong usage, 130 interrupted.
+"""
+
+PACK_EXAMPLES = """\
+Examples:
+
+  Keep a reference at half the size of float32, and score with it:
+    kullback pack original.npy reference.zarr --targets tokens.npy --model llama-3-8b
+    kullback score reference.zarr q4.npy --out scores
+
+  What was it made from, and what does it cost?
+    kullback inspect reference.zarr
+"""
+
+INSPECT_EXAMPLES = """\
+Examples:
+
+    kullback inspect base.kld
+    kullback inspect logits.npz::logits reference.zarr --json
+"""
+
+COMPLETION_EXAMPLES = """\
+Examples:
+
+  bash, in ~/.bashrc:
+    eval "$(kullback completion bash)"
+
+  zsh, in ~/.zshrc:
+    eval "$(kullback completion zsh)"
+
+  fish:
+    kullback completion fish > ~/.config/fish/completions/kullback.fish
+"""
+
+
+class PlainEpilog(click.Command):
+    """A command whose epilog is printed as it stands, not filled into paragraphs."""
+
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the epilog below the options."""
+        if self.epilog:
+            formatter.write("\n" + self.epilog)
