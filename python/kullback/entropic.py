@@ -267,8 +267,8 @@ def sinkhorn(
         Most sweeps.
     method : {"auto", "sinkhorn", "accelerated", "newton"}, default "auto"
         ``sinkhorn`` iterates, ``accelerated`` descends a ladder of regularisations and mixes iterates (Anderson),
-        ``newton`` descends the ladder with truncated Newton steps. ``auto`` chooses by the ratio of epsilon to the range
-        of the costs, and by the contraction it sees. All reach the same solution.
+        ``newton`` descends the ladder with truncated Newton steps. ``auto`` chooses by the ratio of epsilon to the
+        range of the costs, and by the contraction it sees. All reach the same solution.
     reach : float or pair, optional
         :math:`\rho` of the marginals that bend; one number for both, or a pair where None is a marginal that holds.
     init : SinkhornResult or pair of array_like, optional

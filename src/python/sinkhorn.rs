@@ -145,7 +145,7 @@ pub fn sinkhorn_batch<'py>(
     }
     let (a, b) = (a.as_slice()?, b.as_slice()?);
     let init = init.as_ref().map(|init| init.as_slice()).transpose()?;
-    let (py, descr) = (cost.py(), cost.dtype());
+    let descr = cost.dtype();
     let narrow = has::<f32>(py, &descr);
     if !narrow && !has::<f64>(py, &descr) {
         return Err(PyValueError::new_err(format!("unsupported dtype {descr}")));

@@ -8,6 +8,7 @@
 //! state      the gradient of the semi-dual at any g, by whichever of the two is due
 //! fixed      iterations of the Sinkhorn map: plain, and with Anderson mixing
 //! newton     truncated Newton steps on the semi-dual
+//! sparse     the plan where it is not negligible, for their products
 //! solve      which of them, along which ladder of regularisations, and the final verification
 //! plan       the plan, or its product with vectors, from the potentials
 //! batch      many problems, one a task
@@ -24,6 +25,7 @@ mod newton;
 pub mod plan;
 pub mod problem;
 pub mod solve;
+mod sparse;
 mod state;
 pub mod sweep;
 mod vectors;

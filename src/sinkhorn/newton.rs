@@ -83,10 +83,10 @@ fn search<C: Cost>(state: &mut State<'_, C>, direction: &[f64], gradient: &[f64]
 fn conjugate<C: Cost>(state: &mut State<'_, C>, right: &[f64], damping: f64, forcing: f64) -> Result<Vec<f64>> {
     let len = right.len();
     let weight = |j: usize, x: f64, d: f64, b: &[f64]| if b[j] > 0.0 && d > 0.0 { x / d } else { 0.0 };
-    let diagonal = state.diagonal(damping)?;
+    let hessian = state.hessian(damping)?;
     let b = state.b.clone();
     let precondition =
-        |r: &[f64]| -> Vec<f64> { r.iter().zip(&diagonal).enumerate().map(|(j, (&r, &d))| weight(j, r, d, &b)).collect() };
+        |r: &[f64]| -> Vec<f64> { r.iter().zip(&hessian.diagonal).enumerate().map(|(j, (&r, &d))| weight(j, r, d, &b)).collect() };
     let mut x = vec![0.0; len];
     let mut r = right.to_vec();
     let mut z = precondition(&r);
@@ -98,7 +98,7 @@ fn conjugate<C: Cost>(state: &mut State<'_, C>, right: &[f64], damping: f64, for
         if state.spent() || !(rz > enough) {
             break;
         }
-        state.hessian(&p, damping, &mut product)?;
+        state.product(&hessian, &p, &mut product)?;
         let curvature = dot(&p, &product);
         if !(curvature > 0.0) {
             break;

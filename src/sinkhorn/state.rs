@@ -6,6 +6,7 @@
 use super::absorbed::Absorbed;
 use super::cost::{Cost, Number};
 use super::problem::{Options, Problem, Watch};
+use super::sparse::Sparse;
 use super::sweep::{Measured, NEAR, Pass, Plan, add_chunks, pass, sums_len};
 use super::vectors::{distance, dot, exp_all, ln_all, load_or, padded};
 use crate::error::{Error, Result};
@@ -17,6 +18,9 @@ const LIMIT_WIDE: f64 = 30.0;
 
 /// How much of the rounding of float32 exponents an error must exceed for float32 sweeps to still be worth it.
 const NARROW_FLOOR: f64 = 32.0;
+
+/// ε over the range of the costs above which no plan is sparse enough to look.
+const SPARSE: f64 = 0.02;
 
 /// The kernel, if one is stored.
 enum Storage {
@@ -40,6 +44,10 @@ pub struct State<'a, C: Cost> {
     pub epsilon: f64,
     storage: Storage,
     absorbed: bool,
+    /// The plan at the point, where it is sparse: for the products of one Newton step.
+    sparse: Option<Sparse>,
+    /// False once it was found to be dense at this regularisation.
+    may_be_sparse: bool,
     /// Range of the costs: says what float32 exponents can resolve.
     range: f64,
     /// The point.
@@ -66,6 +74,13 @@ pub struct State<'a, C: Cost> {
     /// Errors of all evaluations.
     pub history: Vec<f64>,
     watch: Option<Watch<'a>>,
+}
+
+/// What is known of a Hessian besides the plan: diag(own) − Pᵀ·diag(1/r)·P.
+pub struct Hessian {
+    own: Vec<f64>,
+    /// Its diagonal.
+    pub diagonal: Vec<f64>,
 }
 
 /// Whether and how the kernel is stored.
@@ -104,6 +119,8 @@ impl<'a, C: Cost> State<'a, C> {
             epsilon: problem.epsilon,
             storage,
             absorbed: false,
+            sparse: None,
+            may_be_sparse: true,
             range,
             g: vec![0.0; m],
             z: vec![0.0; n],
@@ -142,6 +159,7 @@ impl<'a, C: Cost> State<'a, C> {
             *z *= self.epsilon / epsilon;
         }
         self.z_h.clear();
+        self.may_be_sparse = true;
         self.epsilon = epsilon;
         self.absorbed = false;
     }
@@ -154,6 +172,7 @@ impl<'a, C: Cost> State<'a, C> {
     /// Moves to g and evaluates there.
     pub fn evaluate(&mut self, g: &[f64]) -> Result<()> {
         self.sweeps += 1;
+        self.sparse = None;
         self.g.copy_from_slice(g);
         let near = self.absorbed && self.moved_little();
         let lost = if near { self.sweep()? } else { self.restart()? };
@@ -334,63 +353,86 @@ impl<'a, C: Cost> State<'a, C> {
         Ok(())
     }
 
-    /// The product of the Hessian of the semi-dual, times ε, with w: what a Newton step solves with. `out` receives it.
-    pub fn hessian(&mut self, w: &[f64], damping: f64, out: &mut [f64]) -> Result<()> {
+    /// Gathers the plan for products with the Hessian, if it is sparse.
+    fn gather(&mut self) -> Result<()> {
+        if !self.may_be_sparse || self.epsilon > SPARSE * self.range {
+            return Ok(());
+        }
+        let (a, bend) = (&self.a, self.bend(0));
+        let rows = |z: &[f64]| -> Vec<f64> {
+            let each = a.iter().zip(z).zip(&self.dots);
+            each.map(|((&a, &z), &dot)| bend * scaling(a, bend, z, dot) * dot).collect()
+        };
+        self.sparse = match &self.storage {
+            Storage::None => None,
+            Storage::Narrow(kernel) => Sparse::gather(kernel, &self.plan, &self.v, &self.dots, rows(&kernel.z))?,
+            Storage::Wide(kernel) => Sparse::gather(kernel, &self.plan, &self.v, &self.dots, rows(&kernel.z))?,
+        };
+        self.may_be_sparse = self.sparse.is_some();
+        Ok(())
+    }
+
+    /// The Hessian of the semi-dual at the point, times −ε.
+    pub fn hessian(&mut self, damping: f64) -> Result<Hessian> {
+        self.sweeps += 1;
+        self.gather()?;
+        let (a, bend, dots) = (&self.a, self.bend(0), &self.dots);
+        let mut squares = vec![0.0; self.b.len()];
+        if let Some(sparse) = &self.sparse {
+            sparse.diagonal(&self.plan, &mut squares)?;
+        } else {
+            let c = |z: &[f64], i: usize| bend * scaling(a[i], bend, z[i], dots[i]) / dots[i].max(1e-300);
+            match &self.storage {
+                Storage::None => {}
+                Storage::Narrow(kernel) => kernel.squares(&self.plan, &mut squares, |i, _| c(&kernel.z, i))?,
+                Storage::Wide(kernel) => kernel.squares(&self.plan, &mut squares, |i, _| c(&kernel.z, i))?,
+            }
+            for (square, v) in squares.iter_mut().zip(&self.v) {
+                *square *= v * v;
+            }
+        }
+        let reach = self.problem.reach[1];
+        let yielding = if reach.is_finite() { self.epsilon / reach } else { 0.0 };
+        let both = self.columns.iter().zip(&self.wanted);
+        let own: Vec<f64> = both.map(|(sum, wanted)| (1.0 + damping) * sum + yielding * wanted).collect();
+        let each = own.iter().zip(&squares).zip(&self.columns);
+        // Where a column is one row's alone the difference is all rounding.
+        let diagonal = each.map(|((own, square), sum)| (own - self.mass * square).max(1e-7 * sum)).collect();
+        Ok(Hessian { own, diagonal })
+    }
+
+    /// Its product with w; `out` receives it.
+    pub fn product(&mut self, hessian: &Hessian, w: &[f64], out: &mut [f64]) -> Result<()> {
         self.sweeps += 1;
         let (a, bend, dots) = (&self.a, self.bend(0), &self.dots);
         // Of size 1 on the way: small w would make subnormal products.
         let size = w.iter().fold(0.0f64, |most, w| most.max(w.abs()));
         let size = if size > 0.0 && size.is_finite() { size } else { 1.0 };
-        let vw: Vec<f64> = self.v.iter().zip(w).map(|(v, w)| v * (w / size)).collect();
-        let mut found = vec![0.0; dots.len()];
-        match &self.storage {
-            Storage::None => {}
-            Storage::Narrow(kernel) => {
-                let c = |i: usize, dot: f64| bend * scaling(a[i], bend, kernel.z[i], dots[i]) * dot / dots[i].max(1e-300);
-                kernel.sweep(&self.plan, &vw, &mut found, out, c)?;
+        if let Some(sparse) = &self.sparse {
+            sparse.product(&self.plan, w, out)?;
+        } else {
+            let vw: Vec<f64> = self.v.iter().zip(w).map(|(v, w)| v * (w / size)).collect();
+            let mut found = vec![0.0; dots.len()];
+            let c = |z: &[f64], i: usize, dot: f64| {
+                bend * scaling(a[i], bend, z[i], dots[i]) * dot / dots[i].max(1e-300)
+            };
+            match &self.storage {
+                Storage::None => {}
+                Storage::Narrow(kernel) => {
+                    kernel.sweep(&self.plan, &vw, &mut found, out, |i, dot| c(&kernel.z, i, dot))?;
+                }
+                Storage::Wide(kernel) => {
+                    kernel.sweep(&self.plan, &vw, &mut found, out, |i, dot| c(&kernel.z, i, dot))?;
+                }
             }
-            Storage::Wide(kernel) => {
-                let c = |i: usize, dot: f64| bend * scaling(a[i], bend, kernel.z[i], dots[i]) * dot / dots[i].max(1e-300);
-                kernel.sweep(&self.plan, &vw, &mut found, out, c)?;
+            for (out, v) in out.iter_mut().zip(&self.v) {
+                *out *= v * size;
             }
         }
-        let yielding = self.yielding();
-        for (j, out) in out.iter_mut().enumerate() {
-            let own = (1.0 + damping) * self.columns[j] + yielding * self.wanted[j];
-            *out = own * w[j] - self.mass * size * self.v[j] * *out;
+        for ((out, own), w) in out.iter_mut().zip(&hessian.own).zip(w) {
+            *out = own * w - self.mass * *out;
         }
         Ok(())
-    }
-
-    /// The diagonal of [`State::hessian`].
-    pub fn diagonal(&mut self, damping: f64) -> Result<Vec<f64>> {
-        self.sweeps += 1;
-        let (a, bend, dots) = (&self.a, self.bend(0), &self.dots);
-        let mut out = vec![0.0; self.b.len()];
-        match &self.storage {
-            Storage::None => {}
-            Storage::Narrow(kernel) => {
-                let c = |i: usize, _: f64| bend * scaling(a[i], bend, kernel.z[i], dots[i]) / dots[i].max(1e-300);
-                kernel.squares(&self.plan, &mut out, c)?;
-            }
-            Storage::Wide(kernel) => {
-                let c = |i: usize, _: f64| bend * scaling(a[i], bend, kernel.z[i], dots[i]) / dots[i].max(1e-300);
-                kernel.squares(&self.plan, &mut out, c)?;
-            }
-        }
-        let yielding = self.yielding();
-        for (j, out) in out.iter_mut().enumerate() {
-            let own = (1.0 + damping) * self.columns[j] + yielding * self.wanted[j];
-            // Where a column is one row's alone the difference is all rounding.
-            *out = (own - self.mass * self.v[j] * self.v[j] * *out).max(1e-7 * self.columns[j]);
-        }
-        Ok(out)
-    }
-
-    /// ε/ρ of the columns.
-    fn yielding(&self) -> f64 {
-        let reach = self.problem.reach[1];
-        if reach.is_finite() { self.epsilon / reach } else { 0.0 }
     }
 
     /// Measures the point in float64, from the costs: error, ⟨C,P⟩, mass; leaves z and the columns exact.

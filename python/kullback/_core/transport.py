@@ -125,7 +125,8 @@ def as_weights(weights: ArrayLike | None, argument: str, length: int, shape: tup
     if array.shape != (length,):
         side = "row" if argument == "a" else "column"
         raise ValueError(
-            f"{argument} must have one weight for each {side} of cost, {length} for shape {shape}, got shape {array.shape}"
+            f"{argument} must have one weight for each {side} of cost, {length} for shape {shape}, "
+            f"got shape {array.shape}"
         )
     return np.ascontiguousarray(array)
 
