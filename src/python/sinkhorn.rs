@@ -190,12 +190,7 @@ pub fn sinkhorn_batch<'py>(
         }
     }
     let vector = |numbers| PyArray1::from_vec(py, numbers);
-    Ok((
-        (vector(f), vector(g), vector(history)),
-        vector(numbers).reshape([counts.len(), 5])?,
-        counts,
-        flaws,
-    ))
+    Ok(((vector(f), vector(g), vector(history)), vector(numbers).reshape([counts.len(), 5])?, counts, flaws))
 }
 
 /// The arrays of a solved problem.

@@ -114,6 +114,11 @@ pub fn iterate<C: Cost>(state: &mut State<'_, C>, how: &Fixed) -> Result<End> {
             let shift = dot(&mixed, &state.b) / state.mass;
             mixed.iter_mut().for_each(|g| *g -= shift);
         }
+        let furthest = state.furthest();
+        if !mixed.iter().zip(&state.g).all(|(mixed, g)| (mixed - g).abs() <= furthest) {
+            memory = Memory::default();
+            mixed = plain.clone();
+        }
         state.evaluate(&mixed)?;
         let worse = state.error > before && (state.dual().0 < dual - noise || state.error > WORST * best);
         if worse && memory.len() > 0 && !state.spent() {

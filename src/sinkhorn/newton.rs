@@ -85,8 +85,9 @@ fn conjugate<C: Cost>(state: &mut State<'_, C>, right: &[f64], damping: f64, for
     let weight = |j: usize, x: f64, d: f64, b: &[f64]| if b[j] > 0.0 && d > 0.0 { x / d } else { 0.0 };
     let hessian = state.hessian(damping)?;
     let b = state.b.clone();
-    let precondition =
-        |r: &[f64]| -> Vec<f64> { r.iter().zip(&hessian.diagonal).enumerate().map(|(j, (&r, &d))| weight(j, r, d, &b)).collect() };
+    let precondition = |r: &[f64]| -> Vec<f64> {
+        r.iter().zip(&hessian.diagonal).enumerate().map(|(j, (&r, &d))| weight(j, r, d, &b)).collect()
+    };
     let mut x = vec![0.0; len];
     let mut r = right.to_vec();
     let mut z = precondition(&r);

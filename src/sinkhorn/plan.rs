@@ -5,7 +5,7 @@
 use super::cost::{Cost, Number};
 use super::problem::Problem;
 use super::sweep::{Plan, add_chunks, sums_len};
-use super::vectors::{dot, load_or, ln_all, padded};
+use super::vectors::{dot, ln_all, load_or, padded};
 use crate::error::Result;
 use crate::pool::{Call, install, threads};
 use crate::simd::{Element, Kernel, Simd, Vector, dispatch, math};

@@ -81,12 +81,7 @@ impl Sparse {
     }
 
     /// Lets `add` add each row, its entries and its sum given, to the column sums of its chunk.
-    fn run(
-        &self,
-        plan: &Plan<'_>,
-        out: &mut [f64],
-        add: impl Fn(Entries<'_>, f64, &mut [f64]) + Sync,
-    ) -> Result<()> {
+    fn run(&self, plan: &Plan<'_>, out: &mut [f64], add: impl Fn(Entries<'_>, f64, &mut [f64]) + Sync) -> Result<()> {
         let stride = sums_len(self.columns);
         let mut sums = vec![0.0; self.parts.len() * stride];
         let items: Vec<_> = sums.chunks_mut(stride).enumerate().collect();

@@ -148,6 +148,11 @@ impl<'a, C: Cost> State<'a, C> {
         self.problem.reach[side]
     }
 
+    /// How far one step may move g: potentials of a solution differ by little more than the costs do.
+    pub fn furthest(&self) -> f64 {
+        self.range + 100.0 * self.epsilon
+    }
+
     /// True if no sweep is left.
     pub fn spent(&self) -> bool {
         self.sweeps >= self.most
@@ -413,9 +418,8 @@ impl<'a, C: Cost> State<'a, C> {
         } else {
             let vw: Vec<f64> = self.v.iter().zip(w).map(|(v, w)| v * (w / size)).collect();
             let mut found = vec![0.0; dots.len()];
-            let c = |z: &[f64], i: usize, dot: f64| {
-                bend * scaling(a[i], bend, z[i], dots[i]) * dot / dots[i].max(1e-300)
-            };
+            let c =
+                |z: &[f64], i: usize, dot: f64| bend * scaling(a[i], bend, z[i], dots[i]) * dot / dots[i].max(1e-300);
             match &self.storage {
                 Storage::None => {}
                 Storage::Narrow(kernel) => {

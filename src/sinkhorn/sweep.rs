@@ -155,10 +155,9 @@ pub fn pass<C: Cost, E: Number, K: Number>(
     })?;
     add_chunks(&sums, stride, columns);
     if let Some(measured) = measured {
-        *measured = found.iter().fold(Measured::default(), |all, one| Measured {
-            cost: all.cost + one.cost,
-            mass: all.mass + one.mass,
-        });
+        *measured = found
+            .iter()
+            .fold(Measured::default(), |all, one| Measured { cost: all.cost + one.cost, mass: all.mass + one.mass });
     }
     Ok(())
 }
