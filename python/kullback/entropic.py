@@ -139,7 +139,7 @@ class SinkhornResult:
         -------
         ndarray of shape (n, m)
         """
-        plan = self._coupling.plan()
+        plan: npt.NDArray[Any] = self._coupling.plan()
         if not round_to_feasible:
             return plan
         if any(np.isfinite(self.reach)):
@@ -371,7 +371,8 @@ def from_native(
     f: Array, g: Array, history: Array, measured: Sequence[float], n_iter: int, converged: bool, method: str
 ) -> Found:
     """Name the fields of what the native module returns."""
-    return Found(f, g, history, *measured, n_iter=n_iter, converged=converged, method=method)
+    value, cost, mass, error, target = measured
+    return Found(f, g, history, value, cost, mass, error, target, n_iter, converged, method)
 
 
 def _watch(progress: bool | Progress) -> Progress | None:

@@ -61,7 +61,7 @@ fn work(entries: usize, max_iter: usize) -> usize {
     entries.saturating_mul(max_iter) / 256
 }
 
-fn found<'py>(py: Python<'py>, solution: Solution) -> Found<'py> {
+fn found(py: Python<'_>, solution: Solution) -> Found<'_> {
     (
         PyArray1::from_vec(py, solution.f),
         PyArray1::from_vec(py, solution.g),

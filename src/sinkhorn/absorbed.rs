@@ -92,7 +92,9 @@ impl<K: Number> Absorbed<K> {
         let mut dots = vec![0.0; self.rows];
         let v = vec![0.0; columns.len()];
         self.run::<true>(plan, &v, &mut dots, columns, coefficient)?;
-        columns.iter_mut().for_each(|sum| *sum /= K::LIFT * K::LIFT);
+        for sum in columns {
+            *sum /= K::LIFT * K::LIFT;
+        }
         Ok(())
     }
 

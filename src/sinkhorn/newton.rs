@@ -44,7 +44,9 @@ pub fn newton<C: Cost>(state: &mut State<'_, C>, target: f64) -> Result<End> {
         let mut direction = conjugate(state, &gradient, damping, forcing)?;
         // Where the plan all but falls apart, directions are long in a few columns: shortening the whole of one
         // would stop the others.
-        direction.iter_mut().for_each(|w| *w = w.clamp(-LONGEST, LONGEST));
+        for w in &mut direction {
+            *w = w.clamp(-LONGEST, LONGEST);
+        }
         search(state, &direction, &gradient)?;
         if state.error > POOR * before {
             let steady = Fixed { mixing: false, target, patience: None, most: STEADY };
@@ -96,12 +98,12 @@ fn conjugate<C: Cost>(state: &mut State<'_, C>, right: &[f64], damping: f64, for
     let enough = rz * forcing * forcing;
     let mut product = vec![0.0; len];
     for _ in 0..PRODUCTS {
-        if state.spent() || !(rz > enough) {
+        if state.spent() || rz <= enough || rz.is_nan() {
             break;
         }
         state.product(&hessian, &p, &mut product)?;
         let curvature = dot(&p, &product);
-        if !(curvature > 0.0) {
+        if curvature <= 0.0 || curvature.is_nan() {
             break;
         }
         let alpha = rz / curvature;

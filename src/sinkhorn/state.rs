@@ -4,13 +4,13 @@
 //! there otherwise. Both give the same numbers, so methods do not know which it was.
 
 use super::absorbed::Absorbed;
+use super::columns::ln_columns;
 use super::cost::{Cost, Number};
 use super::problem::{Options, Problem, Watch};
 use super::sparse::Sparse;
-use super::sweep::{Measured, NEAR, Pass, Plan, add_chunks, pass, sums_len};
-use super::vectors::{distance, dot, exp_all, ln_all, load_or, padded};
+use super::sweep::{Measured, NEAR, Pass, Plan, pass};
+use super::vectors::{distance, dot, exp_all, ln_all};
 use crate::error::{Error, Result};
-use crate::simd::{Element, Kernel, Simd, Vector, dispatch, math};
 
 /// Largest |ln v| before the kernel is absorbed again.
 const LIMIT_NARROW: f64 = 10.0;
@@ -19,11 +19,8 @@ const LIMIT_WIDE: f64 = 30.0;
 /// How much of the rounding of float32 exponents an error must exceed for float32 sweeps to still be worth it.
 const NARROW_FLOOR: f64 = 32.0;
 
-/// ε over the range of the costs above which no plan is sparse enough to look.
-const SPARSE: f64 = 0.02;
-
 /// The kernel, if one is stored.
-enum Storage {
+pub(super) enum Storage {
     None,
     Narrow(Absorbed<f32>),
     Wide(Absorbed<f64>),
@@ -31,10 +28,10 @@ enum Storage {
 
 /// A point of the semi-dual and everything known there.
 pub struct State<'a, C: Cost> {
-    problem: &'a Problem<'a, C>,
-    plan: Plan<'a>,
+    pub(super) problem: &'a Problem<'a, C>,
+    pub(super) plan: Plan<'a>,
     /// Weights of the rows over their mass.
-    a: Vec<f64>,
+    pub(super) a: Vec<f64>,
     /// Mass of the rows.
     pub mass: f64,
     /// Weights of the columns, of the rows' mass where both marginals hold.
@@ -42,14 +39,14 @@ pub struct State<'a, C: Cost> {
     ln_b: Vec<f64>,
     /// The current regularisation: on a ladder, not the problem's.
     pub epsilon: f64,
-    storage: Storage,
+    pub(super) storage: Storage,
     absorbed: bool,
     /// The plan at the point, where it is sparse: for the products of one Newton step.
-    sparse: Option<Sparse>,
+    pub(super) sparse: Option<Sparse>,
     /// False once it was found to be dense at this regularisation.
-    may_be_sparse: bool,
+    pub(super) may_be_sparse: bool,
     /// Range of the costs: says what float32 exponents can resolve.
-    range: f64,
+    pub(super) range: f64,
     /// The point.
     pub g: Vec<f64>,
     /// z of its rows: φ = ε·z; up to date after [`State::normalisers`] only where a kernel is stored.
@@ -57,8 +54,8 @@ pub struct State<'a, C: Cost> {
     /// h that z belongs to; empty where it is none.
     z_h: Vec<f64>,
     /// Row sums of the absorbed kernel times v, and v, at the point.
-    dots: Vec<f64>,
-    v: Vec<f64>,
+    pub(super) dots: Vec<f64>,
+    pub(super) v: Vec<f64>,
     /// Column sums of the plan.
     pub columns: Vec<f64>,
     /// What they should be.
@@ -74,13 +71,6 @@ pub struct State<'a, C: Cost> {
     /// Errors of all evaluations.
     pub history: Vec<f64>,
     watch: Option<Watch<'a>>,
-}
-
-/// What is known of a Hessian besides the plan: diag(own) − Pᵀ·diag(1/r)·P.
-pub struct Hessian {
-    own: Vec<f64>,
-    /// Its diagonal.
-    pub diagonal: Vec<f64>,
 }
 
 /// Whether and how the kernel is stored.
@@ -358,87 +348,6 @@ impl<'a, C: Cost> State<'a, C> {
         Ok(())
     }
 
-    /// Gathers the plan for products with the Hessian, if it is sparse.
-    fn gather(&mut self) -> Result<()> {
-        if !self.may_be_sparse || self.epsilon > SPARSE * self.range {
-            return Ok(());
-        }
-        let (a, bend) = (&self.a, self.bend(0));
-        let rows = |z: &[f64]| -> Vec<f64> {
-            let each = a.iter().zip(z).zip(&self.dots);
-            each.map(|((&a, &z), &dot)| bend * scaling(a, bend, z, dot) * dot).collect()
-        };
-        self.sparse = match &self.storage {
-            Storage::None => None,
-            Storage::Narrow(kernel) => Sparse::gather(kernel, &self.plan, &self.v, &self.dots, rows(&kernel.z))?,
-            Storage::Wide(kernel) => Sparse::gather(kernel, &self.plan, &self.v, &self.dots, rows(&kernel.z))?,
-        };
-        self.may_be_sparse = self.sparse.is_some();
-        Ok(())
-    }
-
-    /// The Hessian of the semi-dual at the point, times −ε.
-    pub fn hessian(&mut self, damping: f64) -> Result<Hessian> {
-        self.sweeps += 1;
-        self.gather()?;
-        let (a, bend, dots) = (&self.a, self.bend(0), &self.dots);
-        let mut squares = vec![0.0; self.b.len()];
-        if let Some(sparse) = &self.sparse {
-            sparse.diagonal(&self.plan, &mut squares)?;
-        } else {
-            let c = |z: &[f64], i: usize| bend * scaling(a[i], bend, z[i], dots[i]) / dots[i].max(1e-300);
-            match &self.storage {
-                Storage::None => {}
-                Storage::Narrow(kernel) => kernel.squares(&self.plan, &mut squares, |i, _| c(&kernel.z, i))?,
-                Storage::Wide(kernel) => kernel.squares(&self.plan, &mut squares, |i, _| c(&kernel.z, i))?,
-            }
-            for (square, v) in squares.iter_mut().zip(&self.v) {
-                *square *= v * v;
-            }
-        }
-        let reach = self.problem.reach[1];
-        let yielding = if reach.is_finite() { self.epsilon / reach } else { 0.0 };
-        let both = self.columns.iter().zip(&self.wanted);
-        let own: Vec<f64> = both.map(|(sum, wanted)| (1.0 + damping) * sum + yielding * wanted).collect();
-        let each = own.iter().zip(&squares).zip(&self.columns);
-        // Where a column is one row's alone the difference is all rounding.
-        let diagonal = each.map(|((own, square), sum)| (own - self.mass * square).max(1e-7 * sum)).collect();
-        Ok(Hessian { own, diagonal })
-    }
-
-    /// Its product with w; `out` receives it.
-    pub fn product(&mut self, hessian: &Hessian, w: &[f64], out: &mut [f64]) -> Result<()> {
-        self.sweeps += 1;
-        let (a, bend, dots) = (&self.a, self.bend(0), &self.dots);
-        // Of size 1 on the way: small w would make subnormal products.
-        let size = w.iter().fold(0.0f64, |most, w| most.max(w.abs()));
-        let size = if size > 0.0 && size.is_finite() { size } else { 1.0 };
-        if let Some(sparse) = &self.sparse {
-            sparse.product(&self.plan, w, out)?;
-        } else {
-            let vw: Vec<f64> = self.v.iter().zip(w).map(|(v, w)| v * (w / size)).collect();
-            let mut found = vec![0.0; dots.len()];
-            let c =
-                |z: &[f64], i: usize, dot: f64| bend * scaling(a[i], bend, z[i], dots[i]) * dot / dots[i].max(1e-300);
-            match &self.storage {
-                Storage::None => {}
-                Storage::Narrow(kernel) => {
-                    kernel.sweep(&self.plan, &vw, &mut found, out, |i, dot| c(&kernel.z, i, dot))?;
-                }
-                Storage::Wide(kernel) => {
-                    kernel.sweep(&self.plan, &vw, &mut found, out, |i, dot| c(&kernel.z, i, dot))?;
-                }
-            }
-            for (out, v) in out.iter_mut().zip(&self.v) {
-                *out *= v * size;
-            }
-        }
-        for ((out, own), w) in out.iter_mut().zip(&hessian.own).zip(w) {
-            *out = own * w - self.mass * *out;
-        }
-        Ok(())
-    }
-
     /// Measures the point in float64, from the costs: error, ⟨C,P⟩, mass; leaves z and the columns exact.
     pub fn measure(&mut self) -> Result<Measured> {
         self.normalisers();
@@ -492,79 +401,12 @@ impl<'a, C: Cost> State<'a, C> {
 
 /// a·u of a row whose kernel was absorbed at z and whose dot with v is `dot`.
 #[inline(always)]
-fn scaling(a: f64, bend: f64, z: f64, dot: f64) -> f64 {
+pub fn scaling(a: f64, bend: f64, z: f64, dot: f64) -> f64 {
     if a == 0.0 {
         0.0
     } else if bend == 1.0 {
         a / dot
     } else {
         a * libm::exp(bend * (z - libm::log(dot)) - z)
-    }
-}
-
-/// ln Σ_i exp(rows_i + h_j − C_ij/ε) of every column, whatever their size.
-fn ln_columns<C: Cost>(cost: &C, plan: &Plan<'_>, rows: &[f64], h: &[f64], epsilon: f64) -> Result<Vec<f64>> {
-    let stride = sums_len(h.len());
-    let chunks = rows.len().div_ceil(plan.rows);
-    let h = padded::<f64>(h, f64::NEG_INFINITY);
-    let mut tops = vec![f64::NEG_INFINITY; chunks * stride];
-    let run = |first: usize, out: &mut [f64], top: Option<&[f64]>| {
-        let count = plan.rows.min(rows.len() - first);
-        dispatch(Columns { cost, first, rows: &rows[first..first + count], h: &h, epsilon, top, out });
-    };
-    plan.run(tops.chunks_mut(stride).enumerate().collect(), |(index, out)| run(*index * plan.rows, out, None))?;
-    let mut top = vec![f64::NEG_INFINITY; stride];
-    for chunk in tops.chunks(stride) {
-        for (top, &x) in top.iter_mut().zip(chunk) {
-            *top = top.max(x);
-        }
-    }
-    let finite: Vec<f64> = top.iter().map(|&x| if x.is_finite() { x } else { 0.0 }).collect();
-    let mut sums = vec![0.0; chunks * stride];
-    plan.run(sums.chunks_mut(stride).enumerate().collect(), |(index, out)| {
-        run(*index * plan.rows, out, Some(&finite));
-    })?;
-    let mut out = vec![0.0; h.len()];
-    add_chunks(&sums, stride, &mut out);
-    ln_all(&mut out);
-    Ok(out.iter().zip(&top).map(|(ln, top)| if top.is_finite() { ln + top } else { f64::NEG_INFINITY }).collect())
-}
-
-struct Columns<'a, C> {
-    cost: &'a C,
-    first: usize,
-    rows: &'a [f64],
-    h: &'a [f64],
-    epsilon: f64,
-    top: Option<&'a [f64]>,
-    out: &'a mut [f64],
-}
-
-impl<C: Cost> Kernel for Columns<'_, C> {
-    type Output = ();
-    #[inline(always)]
-    fn run<S: Simd>(self) {
-        let mut lent = vec![0.0; self.h.len()];
-        let scale = S::F64::constant(-1.0 / self.epsilon);
-        let low = math::lowest::<S::F64>(0.0);
-        for (i, &row) in self.rows.iter().enumerate() {
-            if row == f64::NEG_INFINITY {
-                continue;
-            }
-            let costs = self.cost.row::<S, f64>(self.first + i, &mut lent);
-            for at in (0..costs.len()).step_by(f64::LANES) {
-                let cost = load_or::<S::F64>(costs, at, f64::INFINITY);
-                let x = cost.mul_add(scale, S::F64::load(&self.h[at..])) + S::F64::splat(row);
-                let out = &mut self.out[at..at + f64::LANES];
-                let before = S::F64::load(out);
-                if let Some(top) = self.top {
-                    let x = x - S::F64::load(&top[at..]);
-                    let e = S::F64::select(low.lt(x), math::exp(x.max(low)), S::F64::zero());
-                    (before + e).store(out);
-                } else {
-                    x.max(before).store(out);
-                }
-            }
-        }
     }
 }
