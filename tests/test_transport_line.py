@@ -344,6 +344,15 @@ def test_slices_of_a_translation(backend, rng):
     assert sliced_wasserstein(x, x[::-1], seed=1) == 0.0
 
 
+def test_slices_of_numbers_near_the_largest(backend):
+    x, y = np.array([[1.5e308, 1.5e308], [-1e308, 0.0]]), np.array([[1.5e308, 1.4e308], [-1e308, 0.0]])
+    for p in (1, 2, math.inf):
+        value = sliced_wasserstein(x, y, directions=[[1.0, 1.0], [0.0, 1.0]], p=p)
+        np.testing.assert_allclose(
+            value, sliced_wasserstein(x / 2**9, y / 2**9, directions=[[1, 1], [0, 1]], p=p) * 2**9
+        )
+
+
 def test_seeds(backend, rng):
     x, y = rng.normal(size=(20, 4)), rng.normal(size=(30, 4))
     first = sliced_wasserstein(x, y, seed=5)
