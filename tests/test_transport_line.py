@@ -211,6 +211,18 @@ def test_large_rows_against_exact_arithmetic(native, rng, n, p, dtype):
     np.testing.assert_allclose(values, exact, rtol=1e-13)
 
 
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+@pytest.mark.parametrize("n", [1, 2, 15, 16, 17, 100, 1024, 1025])
+def test_many_short_rows_are_as_one(native, rng, dtype, n):
+    x, y = (np.round(rng.normal(size=(37, n)), 2).astype(dtype) * 2 - 1 for _ in range(2))
+    x[3] = -0.0
+    for p in (1, 2, 3, math.inf):
+        together = wasserstein_1d(x, y, p=p)
+        np.testing.assert_array_equal(together, [wasserstein_1d(*rows, p=p) for rows in zip(x, y, strict=True)])
+        with kb.use_backend("numpy"):
+            np.testing.assert_allclose(together, wasserstein_1d(x, y, p=p), rtol=1e-13)
+
+
 def test_threads_give_the_same_bits(native, rng):
     from kullback._core import _native
 
@@ -223,6 +235,7 @@ def test_threads_give_the_same_bits(native, rng):
         one = [wasserstein_1d(x, y, a=a, p=p) for p in (1, 2)] + [wasserstein_1d(x, x[::-1], p=2)]
         one += [wasserstein_1d(z, z[:300_001] + 1, p=2), wasserstein_1d(z, z * 2, a=np.abs(z))]
         one += [sliced_wasserstein(x[:, :400], y[:, :400], seed=3)]
+        one += [wasserstein_1d(z.reshape(-1, 500), z[::-1].reshape(-1, 500), p=2)]
         found.append(np.concatenate([np.atleast_1d(value) for value in one]))
     kb.set_num_threads(None)
     _native.set_isa("auto")
@@ -329,6 +342,15 @@ def test_slices_of_a_translation(backend, rng):
     many = sliced_wasserstein(x, x + t, n_projections=4000, seed=7)
     np.testing.assert_allclose(many, np.linalg.norm(t) / math.sqrt(3), rtol=0.05)
     assert sliced_wasserstein(x, x[::-1], seed=1) == 0.0
+
+
+def test_slices_of_numbers_near_the_largest(backend):
+    x, y = np.array([[1.5e308, 1.5e308], [-1e308, 0.0]]), np.array([[1.5e308, 1.4e308], [-1e308, 0.0]])
+    for p in (1, 2, math.inf):
+        value = sliced_wasserstein(x, y, directions=[[1.0, 1.0], [0.0, 1.0]], p=p)
+        np.testing.assert_allclose(
+            value, sliced_wasserstein(x / 2**9, y / 2**9, directions=[[1, 1], [0, 1]], p=p) * 2**9
+        )
 
 
 def test_seeds(backend, rng):

@@ -139,7 +139,7 @@ class SinkhornResult:
         -------
         ndarray of shape (n, m)
         """
-        plan = self._coupling.plan()
+        plan: npt.NDArray[Any] = self._coupling.plan()
         if not round_to_feasible:
             return plan
         if any(np.isfinite(self.reach)):
@@ -267,8 +267,8 @@ def sinkhorn(
         Most sweeps.
     method : {"auto", "sinkhorn", "accelerated", "newton"}, default "auto"
         ``sinkhorn`` iterates, ``accelerated`` descends a ladder of regularisations and mixes iterates (Anderson),
-        ``newton`` descends the ladder with truncated Newton steps. ``auto`` chooses by the ratio of epsilon to the range
-        of the costs, and by the contraction it sees. All reach the same solution.
+        ``newton`` descends the ladder with truncated Newton steps. ``auto`` chooses by the ratio of epsilon to the
+        range of the costs, and by the contraction it sees. All reach the same solution.
     reach : float or pair, optional
         :math:`\rho` of the marginals that bend; one number for both, or a pair where None is a marginal that holds.
     init : SinkhornResult or pair of array_like, optional
@@ -371,7 +371,8 @@ def from_native(
     f: Array, g: Array, history: Array, measured: Sequence[float], n_iter: int, converged: bool, method: str
 ) -> Found:
     """Name the fields of what the native module returns."""
-    return Found(f, g, history, *measured, n_iter=n_iter, converged=converged, method=method)
+    value, cost, mass, error, target = measured
+    return Found(f, g, history, value, cost, mass, error, target, n_iter, converged, method)
 
 
 def _watch(progress: bool | Progress) -> Progress | None:

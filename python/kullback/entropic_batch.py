@@ -11,7 +11,7 @@ from kullback._core import backend, transport_reference
 from kullback._core.transport import Found, Method, ProblemError, worded
 from kullback._core.transport_batch import Batch, batch
 from kullback._core.types import Array, ArrayLike
-from kullback.entropic import ConvergenceWarning, DenseCoupling, SinkhornResult
+from kullback.entropic import ConvergenceWarning, DenseCoupling, SinkhornResult, from_native
 
 __all__ = ["SinkhornBatchResult", "sinkhorn_batch"]
 
@@ -43,15 +43,13 @@ class SinkhornBatchResult:
     >>> result.status
     ['converged', 'converged']
     >>> result[1]
-    SinkhornResult(2 x 2, epsilon=1, value=0.64455982, transport_cost=0.14227762; converged in 1 sweep by 'sinkhorn')
+    SinkhornResult(2 x 2, epsilon=1, value=0.644559829, transport_cost=0.14227762; converged in 1 sweep by 'sinkhorn')
     """
 
     def __init__(self, posed: Batch, found: Sequence[Found | ValueError]) -> None:
         self._posed, self._found = posed, list(found)
         blank = [one if isinstance(one, Found) else _nothing(*posed.shapes[i]) for i, one in enumerate(found)]
-        self.f, self.g = ([getattr(one, side) for one in blank] for side in "fg")
-        if posed.stacked:
-            self.f, self.g = np.array(self.f), np.array(self.g)
+        self.f, self.g = (_gathered([getattr(one, side) for one in blank], posed.stacked) for side in "fg")
         self.value, self.transport_cost, self.mass, self.marginal_error, self.tol = (
             np.array([getattr(one, name) for one in blank], np.float64)
             for name in ("value", "transport_cost", "mass", "marginal_error", "target")
@@ -90,6 +88,10 @@ class SinkhornBatchResult:
         """Return the plans: stacked, or a list where the problems differ in shape."""
         plans = [one.plan() for one in self]
         return np.array(plans) if self._posed.stacked else plans
+
+
+def _gathered(potentials: list[Array], stacked: bool) -> Any:
+    return np.array(potentials) if stacked else potentials
 
 
 def _nothing(rows: int, columns: int) -> Found:
@@ -219,7 +221,7 @@ def _native(module: Any, posed: Batch) -> list[Found | ValueError]:
         zip(posed.shapes, numbers.tolist(), counts, strict=True)
     ):
         rows, columns, errors = f[row : row + n], g[column : column + m], history[at : at + evaluations]
-        solved = Found(rows, columns, errors, *measured, n_iter=n_iter, converged=converged, method=method)
+        solved = from_native(rows, columns, errors, measured, n_iter, converged, method)
         found.append(invalid.get(index, solved))
         row, column, at = row + n, column + m, at + evaluations
     return found

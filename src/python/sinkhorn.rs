@@ -61,7 +61,7 @@ pub fn work(entries: usize, max_iter: usize) -> usize {
     entries.saturating_mul(max_iter) / 256
 }
 
-pub fn found<'py>(py: Python<'py>, solution: Solution) -> Found<'py> {
+pub fn found(py: Python<'_>, solution: Solution) -> Found<'_> {
     (
         PyArray1::from_vec(py, solution.f),
         PyArray1::from_vec(py, solution.g),
@@ -145,7 +145,7 @@ pub fn sinkhorn_batch<'py>(
     }
     let (a, b) = (a.as_slice()?, b.as_slice()?);
     let init = init.as_ref().map(|init| init.as_slice()).transpose()?;
-    let (py, descr) = (cost.py(), cost.dtype());
+    let descr = cost.dtype();
     let narrow = has::<f32>(py, &descr);
     if !narrow && !has::<f64>(py, &descr) {
         return Err(PyValueError::new_err(format!("unsupported dtype {descr}")));

@@ -16,9 +16,9 @@
 
 use super::cost::{Cost, Number};
 use super::sweep::{Measured, Pass, Plan, add_chunks, pass, sums_len};
-use super::vectors::padded;
+use super::vectors::{padded, sum_lanes};
 use crate::error::Result;
-use crate::simd::{Element, Kernel, SUM_LANES, Simd, Sum, Vector, dispatch, total};
+use crate::simd::{Element, Kernel, SUM_LANES, Simd, Sum, Vector, dispatch};
 
 /// Rows whose column sums meet in registers before they are added to memory.
 const GROUP: usize = 8;
@@ -47,6 +47,11 @@ impl<K: Number> Absorbed<K> {
         let stride = columns.next_multiple_of(SUM_LANES);
         let numbers = vec![K::from_f64(0.0); rows.next_multiple_of(GROUP) * stride];
         Self { numbers, stride, rows, z: vec![0.0; rows], g: Vec::new() }
+    }
+
+    /// A row, filled up with zeros.
+    pub fn row(&self, index: usize) -> &[K] {
+        &self.numbers[index * self.stride..(index + 1) * self.stride]
     }
 
     /// Absorbs at g, whose column sums come for free.
@@ -87,7 +92,9 @@ impl<K: Number> Absorbed<K> {
         let mut dots = vec![0.0; self.rows];
         let v = vec![0.0; columns.len()];
         self.run::<true>(plan, &v, &mut dots, columns, coefficient)?;
-        columns.iter_mut().for_each(|sum| *sum /= K::LIFT * K::LIFT);
+        for sum in columns {
+            *sum /= K::LIFT * K::LIFT;
+        }
         Ok(())
     }
 
@@ -189,7 +196,7 @@ fn dots<V: Vector>(rows: &[V::Elem], stride: usize, v: &[V::Elem]) -> [f64; HALF
         }
         from = to;
     }
-    all.map(|sum| total(&sum))
+    [sum_lanes(&all[0]), sum_lanes(&all[1]), sum_lanes(&all[2]), sum_lanes(&all[3])]
 }
 
 /// Adds weighted rows, or their squares, to the column sums.

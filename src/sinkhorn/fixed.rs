@@ -108,7 +108,19 @@ pub fn iterate<C: Cost>(state: &mut State<'_, C>, how: &Fixed) -> Result<End> {
         let before = state.error;
         best = best.min(before);
         let (dual, noise) = state.dual();
-        let mixed = memory.mix(&step_now, &plain, &state.b);
+        let mut mixed = memory.mix(&step_now, &plain, &state.b);
+        if state.reach(0).is_infinite() && state.reach(1).is_infinite() {
+            // A constant in g means nothing; left alone it may grow until it costs digits.
+            let shift = dot(&mixed, &state.b) / state.mass;
+            for g in &mut mixed {
+                *g -= shift;
+            }
+        }
+        let furthest = state.furthest();
+        if !mixed.iter().zip(&state.g).all(|(mixed, g)| (mixed - g).abs() <= furthest) {
+            memory = Memory::default();
+            mixed.clone_from(&plain);
+        }
         state.evaluate(&mixed)?;
         let worse = state.error > before && (state.dual().0 < dual - noise || state.error > WORST * best);
         if worse && memory.len() > 0 && !state.spent() {

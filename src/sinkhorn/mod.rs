@@ -6,8 +6,11 @@
 //! sweep      one pass over the costs: one full Sinkhorn iteration at one exponential an entry
 //! absorbed   the kernel at the last absorption, and the same pass over it without exponentials
 //! state      the gradient of the semi-dual at any g, by whichever of the two is due
+//! columns    column sums that underflowed
 //! fixed      iterations of the Sinkhorn map: plain, and with Anderson mixing
 //! newton     truncated Newton steps on the semi-dual
+//! hessian    products with the Hessian of the semi-dual
+//! sparse     the plan where it is not negligible, for their products
 //! solve      which of them, along which ladder of regularisations, and the final verification
 //! plan       the plan, or its product with vectors, from the potentials
 //! batch      many problems, one a task
@@ -20,8 +23,10 @@
 
 pub mod absorbed;
 pub mod batch;
+mod columns;
 pub mod cost;
 mod fixed;
+mod hessian;
 pub mod mirror;
 mod newton;
 pub mod plan;
@@ -30,6 +35,7 @@ pub mod problem;
 pub mod slope;
 pub mod softmin;
 pub mod solve;
+mod sparse;
 mod state;
 pub mod sweep;
 mod vectors;

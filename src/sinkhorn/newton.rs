@@ -44,7 +44,9 @@ pub fn newton<C: Cost>(state: &mut State<'_, C>, target: f64) -> Result<End> {
         let mut direction = conjugate(state, &gradient, damping, forcing)?;
         // Where the plan all but falls apart, directions are long in a few columns: shortening the whole of one
         // would stop the others.
-        direction.iter_mut().for_each(|w| *w = w.clamp(-LONGEST, LONGEST));
+        for w in &mut direction {
+            *w = w.clamp(-LONGEST, LONGEST);
+        }
         search(state, &direction, &gradient)?;
         if state.error > POOR * before {
             let steady = Fixed { mixing: false, target, patience: None, most: STEADY };
@@ -83,10 +85,10 @@ fn search<C: Cost>(state: &mut State<'_, C>, direction: &[f64], gradient: &[f64]
 fn conjugate<C: Cost>(state: &mut State<'_, C>, right: &[f64], damping: f64, forcing: f64) -> Result<Vec<f64>> {
     let len = right.len();
     let weight = |j: usize, x: f64, d: f64, b: &[f64]| if b[j] > 0.0 && d > 0.0 { x / d } else { 0.0 };
-    let diagonal = state.diagonal(damping)?;
+    let hessian = state.hessian(damping)?;
     let b = state.b.clone();
     let precondition = |r: &[f64]| -> Vec<f64> {
-        r.iter().zip(&diagonal).enumerate().map(|(j, (&r, &d))| weight(j, r, d, &b)).collect()
+        r.iter().zip(&hessian.diagonal).enumerate().map(|(j, (&r, &d))| weight(j, r, d, &b)).collect()
     };
     let mut x = vec![0.0; len];
     let mut r = right.to_vec();
@@ -96,12 +98,12 @@ fn conjugate<C: Cost>(state: &mut State<'_, C>, right: &[f64], damping: f64, for
     let enough = rz * forcing * forcing;
     let mut product = vec![0.0; len];
     for _ in 0..PRODUCTS {
-        if state.spent() || !(rz > enough) {
+        if state.spent() || rz <= enough || rz.is_nan() {
             break;
         }
-        state.hessian(&p, damping, &mut product)?;
+        state.product(&hessian, &p, &mut product)?;
         let curvature = dot(&p, &product);
-        if !(curvature > 0.0) {
+        if curvature <= 0.0 || curvature.is_nan() {
             break;
         }
         let alpha = rz / curvature;

@@ -42,9 +42,9 @@ impl<C: Cost> Potentials<'_, '_, C> {
         let wanted = if call.threads == 0 { threads() } else { call.threads };
         let (n, m) = (problem.a.len(), problem.b.len());
         let plan = Plan::new(n, m, wanted > 1, call);
-        let rows = exponents(self.f, problem.a, problem.epsilon);
+        let levels = exponents(self.f, problem.a, problem.epsilon);
         let h = padded::<f64>(&exponents(self.g, problem.b, problem.epsilon), f64::NEG_INFINITY);
-        let rows = Rows { cost: problem.cost, rows: &rows, h: &h, epsilon: problem.epsilon, step: plan.rows };
+        let rows = Rows { cost: problem.cost, levels: &levels, h: &h, epsilon: problem.epsilon, step: plan.rows };
         let items = items(&plan).into_iter().enumerate().collect::<Vec<_>>();
         let run = || plan.run(items, |(index, item)| work(*index, &rows, item));
         if plan.parallel { install(wanted, run) } else { run() }
@@ -56,7 +56,7 @@ impl<C: Cost> Potentials<'_, '_, C> {
         self.on_chunks(
             call,
             |plan| out.chunks_mut(plan.rows * columns).collect(),
-            |index, rows, out: &mut &mut [E]| dispatch(Write { rows, index, out, columns }),
+            |index, rows, out| dispatch(Write { rows, index, out, columns }),
         )
     }
 
@@ -69,7 +69,7 @@ impl<C: Cost> Potentials<'_, '_, C> {
         self.on_chunks(
             call,
             |plan| by_row.chunks_mut((plan.rows * count).max(1)).collect(),
-            |index, rows, out: &mut &mut [f64]| dispatch(Apply { rows, index, vectors, out, count, columns: m }),
+            |index, rows, out| dispatch(Apply { rows, index, vectors, out, count, columns: m }),
         )?;
         for (k, out) in out.chunks_mut(n).enumerate() {
             for (i, out) in out.iter_mut().enumerate() {
@@ -92,7 +92,7 @@ impl<C: Cost> Potentials<'_, '_, C> {
                 sums.resize(n.div_ceil(plan.rows) * chunk, 0.0);
                 sums.chunks_mut(chunk.max(1)).collect()
             },
-            |index, rows, sums: &mut &mut [f64]| dispatch(Transposed { rows, index, vectors, sums, stride, n }),
+            |index, rows, sums| dispatch(Transposed { rows, index, vectors, sums, stride, n }),
         )?;
         let mut all = vec![0.0; chunk];
         add_chunks(&sums, chunk.max(1), &mut all);
@@ -106,7 +106,8 @@ impl<C: Cost> Potentials<'_, '_, C> {
 /// Rows of the plan on demand.
 struct Rows<'a, C> {
     cost: &'a C,
-    rows: &'a [f64],
+    /// f_i/ε + ln a_i.
+    levels: &'a [f64],
     h: &'a [f64],
     epsilon: f64,
     /// Rows of a chunk.
@@ -122,9 +123,9 @@ impl<C: Cost> Rows<'_, C> {
         let scale = S::F64::constant(-1.0 / self.epsilon);
         let low = S::F64::constant(-700.0);
         let first = chunk * self.step;
-        for i in first..self.rows.len().min(first + self.step) {
-            let level = S::F64::splat(self.rows[i]);
-            if self.rows[i] == f64::NEG_INFINITY {
+        for i in first..self.levels.len().min(first + self.step) {
+            let level = S::F64::splat(self.levels[i]);
+            if self.levels[i] == f64::NEG_INFINITY {
                 row.fill(0.0);
             } else {
                 let costs = self.cost.row::<S, f64>(i, &mut lent);

@@ -104,39 +104,12 @@ impl<'a> Clouds<'a> {
         E::either(&self.narrow, &self.wide, range)
     }
 
+    /// One row. Four vectors at a time: their chains of additions run side by side, and a coordinate is spread once.
     #[inline(always)]
-    fn fill<S: Simd, E: Number, const D: usize>(&self, point: &[f64], out: &mut [E]) {
-        match self.distance {
-            Distance::SquaredEuclidean => self.each::<S, E, D>(point, out, |sum, x| x.mul_add(x, sum), |sum| sum),
-            Distance::Euclidean => self.each::<S, E, D>(point, out, |sum, x| x.mul_add(x, sum), Vector::sqrt),
-            Distance::Manhattan => self.each::<S, E, D>(point, out, |sum, x| sum + x.abs(), |sum| sum),
-        }
-    }
-
-    /// One row; D coordinates if that is not 0.
-    #[inline(always)]
-    fn each<S: Simd, E: Number, const D: usize>(
-        &self,
-        point: &[f64],
-        out: &mut [E],
-        add: impl Fn(E::In<S>, E::In<S>) -> E::In<S>,
-        last: impl Fn(E::In<S>) -> E::In<S>,
-    ) {
+    fn fill<S: Simd, E: Number>(&self, point: &[f64], out: &mut [E]) {
         let lanes = E::LANES;
         let scale = E::In::<S>::constant(self.scale);
-        if D > 0 {
-            let x: [E::In<S>; D] = std::array::from_fn(|c| E::In::<S>::constant(point[c]));
-            let y: [&[E]; D] = std::array::from_fn(|c| self.coordinate::<E>(c));
-            for at in (0..self.stride).step_by(lanes) {
-                let mut sum = E::In::<S>::zero();
-                for c in 0..D {
-                    sum = add(sum, x[c] - E::In::<S>::load(&y[c][at..at + lanes]));
-                }
-                (last(sum) * scale).store(&mut out[at..at + lanes]);
-            }
-            return;
-        }
-        // Four vectors at a time: their chains of additions run side by side, and each coordinate is spread once.
+        let (root, straight) = (self.distance == Distance::Euclidean, self.distance == Distance::Manhattan);
         let mut at = 0;
         while at < self.stride {
             let count = ((self.stride - at) / lanes).min(4);
@@ -145,11 +118,12 @@ impl<'a> Clouds<'a> {
                 let x = E::In::<S>::constant(x);
                 let y = &self.coordinate::<E>(c)[at..at + count * lanes];
                 for (sum, y) in sums.iter_mut().zip(y.chunks_exact(lanes)) {
-                    *sum = add(*sum, x - E::In::<S>::load(y));
+                    let apart = x - E::In::<S>::load(y);
+                    *sum = if straight { *sum + apart.abs() } else { apart.mul_add(apart, *sum) };
                 }
             }
             for (sum, out) in sums.iter().zip(out[at..at + count * lanes].chunks_exact_mut(lanes)) {
-                (last(*sum) * scale).store(out);
+                ((if root { sum.sqrt() } else { *sum }) * scale).store(out);
             }
             at += count * lanes;
         }
@@ -196,12 +170,7 @@ impl Cost for Clouds<'_> {
     #[inline(always)]
     fn row<'b, S: Simd, E: Number>(&'b self, index: usize, buffer: &'b mut [E]) -> &'b [E] {
         let (point, out) = (self.point(index), &mut buffer[..self.stride]);
-        match self.dimension {
-            1 => self.fill::<S, E, 1>(point, out),
-            2 => self.fill::<S, E, 2>(point, out),
-            3 => self.fill::<S, E, 3>(point, out),
-            _ => self.fill::<S, E, 0>(point, out),
-        }
+        self.fill::<S, E>(point, out);
         &out[..self.columns]
     }
 }

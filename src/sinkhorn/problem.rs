@@ -191,7 +191,7 @@ impl<C: Cost> Problem<'_, C> {
         }
         let mut masses = [0.0; 2];
         for ((argument, weights), mass) in [("a", self.a), ("b", self.b)].into_iter().zip(&mut masses) {
-            if let Some(index) = weights.iter().position(|&w| !(w >= 0.0 && w < f64::INFINITY)) {
+            if let Some(index) = weights.iter().position(|w| !(0.0..f64::INFINITY).contains(w)) {
                 return Err(Flaw::new("weight", argument, index, 0, weights[index]));
             }
             *mass = weights.iter().sum();
@@ -246,13 +246,10 @@ impl<C: Cost> Look<'_, C> {
         for i in 0..n {
             let row = self.cost.row::<S, E>(i, &mut buffer);
             let infinity = E::from_f64(f64::INFINITY);
-            let (lowest, highest, finite) = match survey::<E::In<S>>(row) {
-                Some(found) => found,
-                None => {
-                    let bad = |x: &E| x.to_f64().is_nan() || x.to_f64() == f64::NEG_INFINITY;
-                    let column = row.iter().position(bad).unwrap_or(0);
-                    return Err(Flaw::new("not a cost", "cost", i, column, row[column].to_f64()));
-                }
+            let Some((lowest, highest, finite)) = survey::<E::In<S>>(row) else {
+                let bad = |x: &E| x.to_f64().is_nan() || x.to_f64() == f64::NEG_INFINITY;
+                let column = row.iter().position(bad).unwrap_or(0);
+                return Err(Flaw::new("not a cost", "cost", i, column, row[column].to_f64()));
             };
             self.extent.lowest = self.extent.lowest.min(lowest);
             self.extent.highest = self.extent.highest.max(highest);

@@ -4,12 +4,13 @@
 //! there otherwise. Both give the same numbers, so methods do not know which it was.
 
 use super::absorbed::Absorbed;
+use super::columns::ln_columns;
 use super::cost::{Cost, Number};
 use super::problem::{Options, Problem, Watch};
-use super::sweep::{Measured, NEAR, Pass, Plan, add_chunks, pass, sums_len};
-use super::vectors::{distance, dot, exp_all, ln_all, load_or, padded};
+use super::sparse::Sparse;
+use super::sweep::{Measured, NEAR, Pass, Plan, pass};
+use super::vectors::{distance, dot, exp_all, ln_all};
 use crate::error::{Error, Result};
-use crate::simd::{Element, Kernel, Simd, Vector, dispatch, math};
 
 /// Largest |ln v| before the kernel is absorbed again.
 const LIMIT_NARROW: f64 = 10.0;
@@ -19,7 +20,7 @@ const LIMIT_WIDE: f64 = 30.0;
 const NARROW_FLOOR: f64 = 32.0;
 
 /// The kernel, if one is stored.
-enum Storage {
+pub(super) enum Storage {
     None,
     Narrow(Absorbed<f32>),
     Wide(Absorbed<f64>),
@@ -27,10 +28,10 @@ enum Storage {
 
 /// A point of the semi-dual and everything known there.
 pub struct State<'a, C: Cost> {
-    problem: &'a Problem<'a, C>,
-    plan: Plan<'a>,
+    pub(super) problem: &'a Problem<'a, C>,
+    pub(super) plan: Plan<'a>,
     /// Weights of the rows over their mass.
-    a: Vec<f64>,
+    pub(super) a: Vec<f64>,
     /// Mass of the rows.
     pub mass: f64,
     /// Weights of the columns, of the rows' mass where both marginals hold.
@@ -38,10 +39,14 @@ pub struct State<'a, C: Cost> {
     ln_b: Vec<f64>,
     /// The current regularisation: on a ladder, not the problem's.
     pub epsilon: f64,
-    storage: Storage,
+    pub(super) storage: Storage,
     absorbed: bool,
+    /// The plan at the point, where it is sparse: for the products of one Newton step.
+    pub(super) sparse: Option<Sparse>,
+    /// False once it was found to be dense at this regularisation.
+    pub(super) may_be_sparse: bool,
     /// Range of the costs: says what float32 exponents can resolve.
-    range: f64,
+    pub(super) range: f64,
     /// The point.
     pub g: Vec<f64>,
     /// z of its rows: φ = ε·z; up to date after [`State::normalisers`] only where a kernel is stored.
@@ -49,8 +54,8 @@ pub struct State<'a, C: Cost> {
     /// h that z belongs to; empty where it is none.
     z_h: Vec<f64>,
     /// Row sums of the absorbed kernel times v, and v, at the point.
-    dots: Vec<f64>,
-    v: Vec<f64>,
+    pub(super) dots: Vec<f64>,
+    pub(super) v: Vec<f64>,
     /// Column sums of the plan.
     pub columns: Vec<f64>,
     /// What they should be.
@@ -104,6 +109,8 @@ impl<'a, C: Cost> State<'a, C> {
             epsilon: problem.epsilon,
             storage,
             absorbed: false,
+            sparse: None,
+            may_be_sparse: true,
             range,
             g: vec![0.0; m],
             z: vec![0.0; n],
@@ -131,6 +138,11 @@ impl<'a, C: Cost> State<'a, C> {
         self.problem.reach[side]
     }
 
+    /// How far one step may move g: potentials of a solution differ by little more than the costs do.
+    pub fn furthest(&self) -> f64 {
+        self.range + 100.0 * self.epsilon
+    }
+
     /// True if no sweep is left.
     pub fn spent(&self) -> bool {
         self.sweeps >= self.most
@@ -142,6 +154,7 @@ impl<'a, C: Cost> State<'a, C> {
             *z *= self.epsilon / epsilon;
         }
         self.z_h.clear();
+        self.may_be_sparse = true;
         self.epsilon = epsilon;
         self.absorbed = false;
     }
@@ -154,6 +167,7 @@ impl<'a, C: Cost> State<'a, C> {
     /// Moves to g and evaluates there.
     pub fn evaluate(&mut self, g: &[f64]) -> Result<()> {
         self.sweeps += 1;
+        self.sparse = None;
         self.g.copy_from_slice(g);
         let near = self.absorbed && self.moved_little();
         let lost = if near { self.sweep()? } else { self.restart()? };
@@ -334,67 +348,6 @@ impl<'a, C: Cost> State<'a, C> {
         Ok(())
     }
 
-    /// The product of the Hessian of the semi-dual, times ε, with w: what a Newton step solves with. `out` receives it.
-    pub fn hessian(&mut self, w: &[f64], damping: f64, out: &mut [f64]) -> Result<()> {
-        self.sweeps += 1;
-        let (a, bend, dots) = (&self.a, self.bend(0), &self.dots);
-        // Of size 1 on the way: small w would make subnormal products.
-        let size = w.iter().fold(0.0f64, |most, w| most.max(w.abs()));
-        let size = if size > 0.0 && size.is_finite() { size } else { 1.0 };
-        let vw: Vec<f64> = self.v.iter().zip(w).map(|(v, w)| v * (w / size)).collect();
-        let mut found = vec![0.0; dots.len()];
-        match &self.storage {
-            Storage::None => {}
-            Storage::Narrow(kernel) => {
-                let c =
-                    |i: usize, dot: f64| bend * scaling(a[i], bend, kernel.z[i], dots[i]) * dot / dots[i].max(1e-300);
-                kernel.sweep(&self.plan, &vw, &mut found, out, c)?;
-            }
-            Storage::Wide(kernel) => {
-                let c =
-                    |i: usize, dot: f64| bend * scaling(a[i], bend, kernel.z[i], dots[i]) * dot / dots[i].max(1e-300);
-                kernel.sweep(&self.plan, &vw, &mut found, out, c)?;
-            }
-        }
-        let yielding = self.yielding();
-        for (j, out) in out.iter_mut().enumerate() {
-            let own = (1.0 + damping) * self.columns[j] + yielding * self.wanted[j];
-            *out = own * w[j] - self.mass * size * self.v[j] * *out;
-        }
-        Ok(())
-    }
-
-    /// The diagonal of [`State::hessian`].
-    pub fn diagonal(&mut self, damping: f64) -> Result<Vec<f64>> {
-        self.sweeps += 1;
-        let (a, bend, dots) = (&self.a, self.bend(0), &self.dots);
-        let mut out = vec![0.0; self.b.len()];
-        match &self.storage {
-            Storage::None => {}
-            Storage::Narrow(kernel) => {
-                let c = |i: usize, _: f64| bend * scaling(a[i], bend, kernel.z[i], dots[i]) / dots[i].max(1e-300);
-                kernel.squares(&self.plan, &mut out, c)?;
-            }
-            Storage::Wide(kernel) => {
-                let c = |i: usize, _: f64| bend * scaling(a[i], bend, kernel.z[i], dots[i]) / dots[i].max(1e-300);
-                kernel.squares(&self.plan, &mut out, c)?;
-            }
-        }
-        let yielding = self.yielding();
-        for (j, out) in out.iter_mut().enumerate() {
-            let own = (1.0 + damping) * self.columns[j] + yielding * self.wanted[j];
-            // Where a column is one row's alone the difference is all rounding.
-            *out = (own - self.mass * self.v[j] * self.v[j] * *out).max(1e-7 * self.columns[j]);
-        }
-        Ok(out)
-    }
-
-    /// ε/ρ of the columns.
-    fn yielding(&self) -> f64 {
-        let reach = self.problem.reach[1];
-        if reach.is_finite() { self.epsilon / reach } else { 0.0 }
-    }
-
     /// Measures the point in float64, from the costs: error, ⟨C,P⟩, mass; leaves z and the columns exact.
     pub fn measure(&mut self) -> Result<Measured> {
         self.normalisers();
@@ -448,79 +401,12 @@ impl<'a, C: Cost> State<'a, C> {
 
 /// a·u of a row whose kernel was absorbed at z and whose dot with v is `dot`.
 #[inline(always)]
-fn scaling(a: f64, bend: f64, z: f64, dot: f64) -> f64 {
+pub fn scaling(a: f64, bend: f64, z: f64, dot: f64) -> f64 {
     if a == 0.0 {
         0.0
     } else if bend == 1.0 {
         a / dot
     } else {
         a * libm::exp(bend * (z - libm::log(dot)) - z)
-    }
-}
-
-/// ln Σ_i exp(rows_i + h_j − C_ij/ε) of every column, whatever their size.
-fn ln_columns<C: Cost>(cost: &C, plan: &Plan<'_>, rows: &[f64], h: &[f64], epsilon: f64) -> Result<Vec<f64>> {
-    let stride = sums_len(h.len());
-    let chunks = rows.len().div_ceil(plan.rows);
-    let h = padded::<f64>(h, f64::NEG_INFINITY);
-    let mut tops = vec![f64::NEG_INFINITY; chunks * stride];
-    let run = |first: usize, out: &mut [f64], top: Option<&[f64]>| {
-        let count = plan.rows.min(rows.len() - first);
-        dispatch(Columns { cost, first, rows: &rows[first..first + count], h: &h, epsilon, top, out });
-    };
-    plan.run(tops.chunks_mut(stride).enumerate().collect(), |(index, out)| run(*index * plan.rows, out, None))?;
-    let mut top = vec![f64::NEG_INFINITY; stride];
-    for chunk in tops.chunks(stride) {
-        for (top, &x) in top.iter_mut().zip(chunk) {
-            *top = top.max(x);
-        }
-    }
-    let finite: Vec<f64> = top.iter().map(|&x| if x.is_finite() { x } else { 0.0 }).collect();
-    let mut sums = vec![0.0; chunks * stride];
-    plan.run(sums.chunks_mut(stride).enumerate().collect(), |(index, out)| {
-        run(*index * plan.rows, out, Some(&finite));
-    })?;
-    let mut out = vec![0.0; h.len()];
-    add_chunks(&sums, stride, &mut out);
-    ln_all(&mut out);
-    Ok(out.iter().zip(&top).map(|(ln, top)| if top.is_finite() { ln + top } else { f64::NEG_INFINITY }).collect())
-}
-
-struct Columns<'a, C> {
-    cost: &'a C,
-    first: usize,
-    rows: &'a [f64],
-    h: &'a [f64],
-    epsilon: f64,
-    top: Option<&'a [f64]>,
-    out: &'a mut [f64],
-}
-
-impl<C: Cost> Kernel for Columns<'_, C> {
-    type Output = ();
-    #[inline(always)]
-    fn run<S: Simd>(self) {
-        let mut lent = vec![0.0; self.h.len()];
-        let scale = S::F64::constant(-1.0 / self.epsilon);
-        let low = math::lowest::<S::F64>(0.0);
-        for (i, &row) in self.rows.iter().enumerate() {
-            if row == f64::NEG_INFINITY {
-                continue;
-            }
-            let costs = self.cost.row::<S, f64>(self.first + i, &mut lent);
-            for at in (0..costs.len()).step_by(f64::LANES) {
-                let cost = load_or::<S::F64>(costs, at, f64::INFINITY);
-                let x = cost.mul_add(scale, S::F64::load(&self.h[at..])) + S::F64::splat(row);
-                let out = &mut self.out[at..at + f64::LANES];
-                let before = S::F64::load(out);
-                if let Some(top) = self.top {
-                    let x = x - S::F64::load(&top[at..]);
-                    let e = S::F64::select(low.lt(x), math::exp(x.max(low)), S::F64::zero());
-                    (before + e).store(out);
-                } else {
-                    x.max(before).store(out);
-                }
-            }
-        }
     }
 }

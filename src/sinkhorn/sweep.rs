@@ -25,10 +25,10 @@ use std::f64::consts::{LN_2, LOG2_E};
 use rayon::prelude::*;
 
 use super::cost::{Cost, Number};
-use super::vectors::{load_or, padded};
+use super::vectors::{ln_within, load_or, padded, sum_lanes};
 use crate::error::{Error, Result};
 use crate::pool::Call;
-use crate::simd::{Element, Kernel, SUM_LANES, Simd, Sum, Vector, dispatch, math, total};
+use crate::simd::{Element, Kernel, SUM_LANES, Simd, Sum, Vector, dispatch, math};
 
 /// Rows whose column sums meet in registers before they are added to memory.
 const GROUP: usize = 8;
@@ -186,7 +186,9 @@ impl<C: Cost, E: Number, K: Number> Kernel for Chunk<'_, '_, C, E, K> {
         let rows = self.z.len();
         for from in (0..rows).step_by(GROUP) {
             let mut weights = [0.0; GROUP];
-            for r in 0..GROUP.min(rows - from) {
+            let count = GROUP.min(rows - from);
+            let (mut powers, mut logs) = ([0.0; GROUP], [1.0; GROUP]);
+            for r in 0..count {
                 let (local, row) = (from + r, self.first + from + r);
                 let out = &mut exps[r * stride..(r + 1) * stride];
                 let kernel = self.kernel.as_deref_mut().map(|kernel| &mut kernel[local * stride..(local + 1) * stride]);
@@ -199,11 +201,11 @@ impl<C: Cost, E: Number, K: Number> Kernel for Chunk<'_, '_, C, E, K> {
                 }
                 let costs = given.cost.row::<S, E>(row, &mut lent);
                 let (power, sum) = exponentials::<E::In<S>>(costs, self.h, scale, self.z[local], given.near, out);
-                let z = -power * LN2_HIGH - (power * LN2_LOW + libm::log(sum));
-                self.z[local] = z;
+                (powers[r], logs[r]) = (power, sum);
                 weights[r] = if given.bend == 1.0 {
                     given.a[row] / sum
                 } else {
+                    let z = -power * LN2_HIGH - (power * LN2_LOW + libm::log(sum));
                     given.a[row] * libm::exp(given.bend * z + power * LN_2)
                 };
                 if let Some(kernel) = kernel {
@@ -212,6 +214,12 @@ impl<C: Cost, E: Number, K: Number> Kernel for Chunk<'_, '_, C, E, K> {
                 if self.measures {
                     self.found.mass += weights[r] * sum;
                     self.found.cost += weights[r] * weighted::<E::In<S>>(costs, out);
+                }
+            }
+            ln_within::<S>(&mut logs);
+            for r in 0..count {
+                if given.a[self.first + from + r] > 0.0 {
+                    self.z[from + r] = -powers[r] * LN2_HIGH - (powers[r] * LN2_LOW + logs[r]);
                 }
             }
             add_rows::<E::In<S>>(&exps, stride, &weights, self.sums);
@@ -275,20 +283,20 @@ fn scaled<V: Vector, const TOP: bool>(
         while at + 2 * lanes <= to {
             for i in 0..2 {
                 let at = at + i * lanes;
-                let x = V::load(&costs[at..]).mul_add(scale, V::load(&h[at..])).max(low);
+                let x = V::load(&costs[at..]).mul_add(scale, V::load(&h[at..]));
                 if TOP {
                     top[i] = x.max(top[i]);
                 }
-                let e = math::exp_scaled(x, magic);
+                let e = math::exp_scaled(x.max(low), magic);
                 e.store(&mut out[at..]);
                 sum[i] = sum[i] + e;
             }
             at += 2 * lanes;
         }
         if at < to {
-            let x = V::load(&costs[at..]).mul_add(scale, V::load(&h[at..])).max(low);
+            let x = V::load(&costs[at..]).mul_add(scale, V::load(&h[at..]));
             top[0] = x.max(top[0]);
-            let e = math::exp_scaled(x, magic);
+            let e = math::exp_scaled(x.max(low), magic);
             e.store(&mut out[at..]);
             sum[0] = sum[0] + e;
         }
@@ -297,13 +305,13 @@ fn scaled<V: Vector, const TOP: bool>(
     }
     if whole < len {
         let last = load_or::<V>(costs, whole, V::Elem::from_f64(f64::INFINITY));
-        let x = last.mul_add(scale, V::load(&h[whole..])).max(low);
+        let x = last.mul_add(scale, V::load(&h[whole..]));
         top[0] = x.max(top[0]);
-        let e = math::exp_scaled(x, magic);
+        let e = math::exp_scaled(x.max(low), magic);
         e.store(&mut out[whole..]);
         e.add_to(&mut all);
     }
-    (top[0].max(top[1]).largest().to_f64(), total(&all))
+    (top[0].max(top[1]).largest().to_f64(), sum_lanes(&all))
 }
 
 /// Σ C·e over the pairs that are not forbidden.
@@ -320,7 +328,7 @@ fn weighted<V: Vector>(costs: &[V::Elem], exps: &[V::Elem]) -> f64 {
         }
         sum.add_to(&mut all);
     }
-    total(&all)
+    sum_lanes(&all)
 }
 
 /// Stores a row's share of each column.

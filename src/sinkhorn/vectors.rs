@@ -17,6 +17,20 @@ pub fn load_or<V: Vector>(numbers: &[V::Elem], at: usize, pad: V::Elem) -> V {
     V::load(&last)
 }
 
+/// [`crate::simd::total`], inlined: for small problems the call is most of a row.
+#[inline(always)]
+pub fn sum_lanes(sum: &Sum) -> f64 {
+    let mut lanes = *sum;
+    let mut width = SUM_LANES / 2;
+    while width > 0 {
+        for i in 0..width {
+            lanes[i] += lanes[i + width];
+        }
+        width /= 2;
+    }
+    lanes[0]
+}
+
 /// The numbers as another type, filled up to a multiple of [`SUM_LANES`] with `pad`.
 pub fn padded<E: Element>(numbers: &[f64], pad: f64) -> Vec<E> {
     let mut out = vec![E::from_f64(pad); numbers.len().next_multiple_of(SUM_LANES)];
@@ -38,18 +52,29 @@ impl<F: Function> Kernel for Map<'_, F> {
     type Output = ();
     #[inline(always)]
     fn run<S: Simd>(self) {
-        let lanes = f64::LANES;
-        let mut chunks = self.0.chunks_exact_mut(lanes);
-        for chunk in &mut chunks {
-            self.1.apply(S::F64::load(chunk)).store(chunk);
-        }
-        let rest = chunks.into_remainder();
+        map::<S, F>(self.0, &self.1);
+    }
+}
+
+#[inline(always)]
+fn map<S: Simd, F: Function>(numbers: &mut [f64], function: &F) {
+    let mut chunks = numbers.chunks_exact_mut(f64::LANES);
+    for chunk in &mut chunks {
+        function.apply(S::F64::load(chunk)).store(chunk);
+    }
+    let rest = chunks.into_remainder();
+    if !rest.is_empty() {
         let mut last = [1.0; SUM_LANES];
         last[..rest.len()].copy_from_slice(rest);
-        let values = self.1.apply(S::F64::load(&last));
-        values.store(&mut last);
+        function.apply(S::F64::load(&last)).store(&mut last);
         rest.copy_from_slice(&last[..rest.len()]);
     }
+}
+
+/// ln x of each, within a kernel.
+#[inline(always)]
+pub fn ln_within<S: Simd>(numbers: &mut [f64]) {
+    map::<S, Ln>(numbers, &Ln);
 }
 
 struct Exp;

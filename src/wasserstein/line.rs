@@ -9,11 +9,12 @@
 //! blocks. Relative error about 1e-15 beside that of the input.
 
 use super::merge::{Weights, pieces};
+use super::network::{LONGEST, sort_together};
 use super::order::{Number, sort, sort_pairs};
 use crate::batch::map_rows;
 use crate::error::{Error, Result};
 use crate::pool::Call;
-use crate::simd::{Kernel, SUM_LANES, Simd, Sum, dispatch};
+use crate::simd::{Kernel, Lanes, SUM_LANES, Simd, Sum, dispatch};
 
 /// Rows of points, one after the other, and their weights.
 #[derive(Clone, Copy, Debug)]
@@ -103,10 +104,18 @@ impl BlockedSum {
     }
 }
 
-/// Two sorted sides, seen piece by piece.
-struct Gaps<'a, T: Number>(&'a Sorted<T>, &'a Sorted<T>);
+/// The gaps of a plan and their masses.
+trait Gaps {
+    /// The largest gap.
+    fn largest(&self) -> f64;
+    /// The mean of `term` of the gap.
+    fn mean(&self, term: impl Fn(f64) -> f64 + Copy) -> f64;
+}
 
-impl<T: Number> Gaps<'_, T> {
+/// Two sorted sides, seen piece by piece.
+struct Pieces<'a, T: Number>(&'a Sorted<T>, &'a Sorted<T>);
+
+impl<T: Number> Pieces<'_, T> {
     /// Calls `visit` with the gap and the mass of each piece; returns the total mass.
     #[inline(always)]
     fn visit(&self, mut visit: impl FnMut(f64, f64)) -> f64 {
@@ -119,18 +128,22 @@ impl<T: Number> Gaps<'_, T> {
     fn paired(&self) -> bool {
         self.0.weights.is_none() && self.1.weights.is_none() && self.0.keys.len() == self.1.keys.len()
     }
+}
 
+fn larger(best: f64, gap: f64) -> f64 {
+    if gap > best { gap } else { best }
+}
+
+impl<T: Number> Gaps for Pieces<'_, T> {
     fn largest(&self) -> f64 {
         if self.paired() {
-            let larger = |best: f64, gap: f64| if gap > best { gap } else { best };
             return dispatch(Paired(self, larger, larger));
         }
-        let mut best = 0.0f64;
-        self.visit(|gap, _| best = best.max(gap));
+        let mut best = 0.0;
+        self.visit(|gap, _| best = larger(best, gap));
         best
     }
 
-    /// The mean of `term` of the gap.
     fn mean(&self, term: impl Fn(f64) -> f64 + Copy) -> f64 {
         if self.paired() {
             let sum = dispatch(Paired(self, move |sum: f64, gap: f64| sum + term(gap), |a, b| a + b));
@@ -142,8 +155,38 @@ impl<T: Number> Gaps<'_, T> {
     }
 }
 
+/// One of the rows that were sorted together, in the lanes of each rank. The order of its sums is that of [`Paired`].
+struct Lane<'a, T> {
+    x: &'a [T],
+    y: &'a [T],
+    index: usize,
+}
+
+impl<T: Number + Lanes> Lane<'_, T> {
+    #[inline(always)]
+    fn fold(&self, fold: impl Fn(f64, f64) -> f64, combine: impl Fn(f64, f64) -> f64) -> f64 {
+        let mut lanes: Sum = [0.0; SUM_LANES];
+        let ranks = self.x.chunks_exact(T::LANES).zip(self.y.chunks_exact(T::LANES));
+        for (rank, (x, y)) in ranks.enumerate() {
+            let sum = &mut lanes[rank % SUM_LANES];
+            *sum = fold(*sum, (x[self.index].wide() - y[self.index].wide()).abs());
+        }
+        lanes.into_iter().fold(0.0, combine)
+    }
+}
+
+impl<T: Number + Lanes> Gaps for Lane<'_, T> {
+    fn largest(&self) -> f64 {
+        self.fold(larger, larger)
+    }
+
+    fn mean(&self, term: impl Fn(f64) -> f64 + Copy) -> f64 {
+        self.fold(|sum, gap| sum + term(gap), |a, b| a + b) / (self.x.len() / T::LANES) as f64
+    }
+}
+
 /// Folds the gaps of points with partners, lane by lane, blocks of them in order.
-struct Paired<'a, 'b, T: Number, F, G>(&'a Gaps<'b, T>, F, G);
+struct Paired<'a, 'b, T: Number, F, G>(&'a Pieces<'b, T>, F, G);
 
 impl<T: Number, F: Fn(f64, f64) -> f64, G: Fn(f64, f64) -> f64> Kernel for Paired<'_, '_, T, F, G> {
     type Output = f64;
@@ -172,7 +215,10 @@ impl<T: Number, F: Fn(f64, f64) -> f64, G: Fn(f64, f64) -> f64> Kernel for Paire
 
 /// W_p of two sorted sides; p from 1 to infinity.
 pub fn distance<T: Number>(x: &Sorted<T>, y: &Sorted<T>, p: f64) -> f64 {
-    let gaps = Gaps(x, y);
+    of_order(&Pieces(x, y), p)
+}
+
+fn of_order(gaps: &impl Gaps, p: f64) -> f64 {
     if p == 1.0 {
         return gaps.mean(|gap| gap);
     }
@@ -191,17 +237,35 @@ pub fn distance<T: Number>(x: &Sorted<T>, y: &Sorted<T>, p: f64) -> f64 {
 }
 
 /// W_p of every pair of rows. Weights are normalised; see [`Weights`] for their range.
-pub fn wasserstein_1d<T: Number>(x: &Cloud<'_, T>, y: &Cloud<'_, T>, p: f64, call: &Call) -> Result<Vec<f64>> {
+pub fn wasserstein_1d<T: Number + Lanes>(x: &Cloud<'_, T>, y: &Cloud<'_, T>, p: f64, call: &Call) -> Result<Vec<f64>> {
     let (rows, others) = (x.rows("x")?, y.rows("y")?);
     if rows != others {
         return Err(Error::Shape(format!("x has {rows} rows and y {others}")));
     }
-    map_rows(rows, x.width.saturating_add(y.width), 1, call, |index, parallel, out| {
-        let ((points_x, weights_x), (points_y, weights_y)) = (x.row(index), y.row(index));
+    let paired = x.weights.is_none() && y.weights.is_none() && x.width == y.width && x.width <= LONGEST;
+    let mut values = if paired { together(x, y, p, call)? } else { Vec::new() };
+    let done = values.len();
+    values.extend(map_rows(rows - done, x.width.saturating_add(y.width), 1, call, |index, parallel, out| {
+        let ((points_x, weights_x), (points_y, weights_y)) = (x.row(done + index), y.row(done + index));
         let sort_x = || Sorted::new(points_x, weights_x, parallel);
         let sort_y = || Sorted::new(points_y, weights_y, parallel);
         let (x, y) = if parallel { rayon::join(sort_x, sort_y) } else { (sort_x(), sort_y()) };
         out[0] = distance(&x, &y, p);
+        Ok(())
+    })?);
+    Ok(values)
+}
+
+/// W_p of as many pairs of short rows as fill whole vectors.
+fn together<T: Number + Lanes>(x: &Cloud<'_, T>, y: &Cloud<'_, T>, p: f64, call: &Call) -> Result<Vec<f64>> {
+    let block = T::LANES * x.width;
+    map_rows(x.points.len() / block, 2 * block, T::LANES, call, |index, _, out| {
+        let (mut sorted_x, mut sorted_y) = (Vec::with_capacity(block), Vec::with_capacity(block));
+        sort_together(&x.points[index * block..(index + 1) * block], x.width, &mut sorted_x);
+        sort_together(&y.points[index * block..(index + 1) * block], y.width, &mut sorted_y);
+        for (index, out) in out.iter_mut().enumerate() {
+            *out = of_order(&Lane { x: &sorted_x, y: &sorted_y, index }, p);
+        }
         Ok(())
     })
 }

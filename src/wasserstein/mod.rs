@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! order    numbers as integers of the same order; sorting them
+//! network  short rows sorted side by side
 //! merge    two sorted sides cut into pieces that move together: the monotone plan
 //! line     W_p of many pairs of rows, and the plan of one pair
 //! sliced   clouds projected onto directions; W_p of each projection
@@ -12,6 +13,7 @@
 
 pub mod line;
 pub mod merge;
+pub mod network;
 pub mod order;
 pub mod sliced;
 

@@ -21,7 +21,7 @@ Method: TypeAlias = Literal["auto", "sinkhorn", "accelerated", "newton"]
 Progress: TypeAlias = Callable[[int, float], object]
 
 METHODS = ("auto", "sinkhorn", "accelerated", "newton")
-DTYPES = (np.dtype(np.float32), np.dtype(np.float64))
+DTYPES: tuple[np.dtype[Any], ...] = (np.dtype(np.float32), np.dtype(np.float64))
 
 
 class ProblemError(ValueError):
@@ -107,11 +107,9 @@ def as_cost(array: npt.NDArray[Any], dtype: Any) -> npt.NDArray[Any]:
         wanted = DTYPES[1] if array.dtype == np.float64 else DTYPES[0]
     else:
         try:
-            wanted = np.dtype(dtype)
-        except TypeError:
-            wanted = np.dtype(object)
-        if wanted not in DTYPES:
-            raise ValueError(f"dtype must be float32 or float64, got {dtype!r}")
+            wanted = next(known for known in DTYPES if known == np.dtype(dtype))
+        except (StopIteration, TypeError):
+            raise ValueError(f"dtype must be float32 or float64, got {dtype!r}") from None
     widened = as_float64(array) if wanted == DTYPES[1] or array.dtype == np.float64 else as_float32(array)
     with np.errstate(over="ignore"):
         return np.ascontiguousarray(widened, wanted)
@@ -125,7 +123,8 @@ def as_weights(weights: ArrayLike | None, argument: str, length: int, shape: tup
     if array.shape != (length,):
         side = "row" if argument == "a" else "column"
         raise ValueError(
-            f"{argument} must have one weight for each {side} of cost, {length} for shape {shape}, got shape {array.shape}"
+            f"{argument} must have one weight for each {side} of cost, {length} for shape {shape}, "
+            f"got shape {array.shape}"
         )
     return np.ascontiguousarray(array)
 

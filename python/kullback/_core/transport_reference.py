@@ -60,7 +60,7 @@ def solve(problem: Transport, watch: Watch | None = None) -> Found:
     """Solve one problem."""
     with np.errstate(all="ignore"):
         span = check(problem)
-        state = _State(problem, watch)
+        state = _State(problem, watch, span)
         mass = state.mass
         target = max(problem.tol * min(mass, 1.0), FLOORS[problem.cost.dtype] * mass)
         method = _run(state, problem, span, target)
@@ -70,8 +70,8 @@ def solve(problem: Transport, watch: Watch | None = None) -> Found:
 class _State:
     """A point g and everything known there."""
 
-    def __init__(self, problem: Transport, watch: Watch | None) -> None:
-        self.problem, self.watch = problem, watch
+    def __init__(self, problem: Transport, watch: Watch | None, span: float) -> None:
+        self.problem, self.watch, self.span = problem, watch, span
         self.cost = problem.cost.astype(np.float64)
         self.mass = float(problem.a.sum())
         self.a = problem.a
@@ -257,10 +257,14 @@ def _iterate(
                 raise _Slow
         step = state.step()
         plain = state.g + step
+        span = state.span
         points = [*points, (step, plain)][-MEMORY - 1 :] if mixing else [(step, plain)]
         before, best = state.error, min(best, state.error)
         dual, noise = state.dual() if mixing else (0.0, 0.0)
-        state.evaluate(_mixed(points, state.b))
+        mixed = _mixed(points, state.b)
+        if not (np.abs(mixed - state.g) <= span + 100.0 * state.epsilon).all():
+            points, mixed = [], plain
+        state.evaluate(mixed)
         worse = mixing and state.error > before and (state.dual()[0] < dual - noise or state.error > 4.0 * best)
         if worse and len(points) > 1 and not state.spent:
             points = []

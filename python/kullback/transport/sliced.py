@@ -89,17 +89,31 @@ def sliced_wasserstein(
         if lines.shape[1] != dimension:
             raise ValueError(f"directions must have {dimension} coordinates as the points, got shape {lines.shape}")
     lines = _unit(lines)
-    module = backend.active()
-    if module is not None:
-        each = module.sliced_wasserstein(of_x, of_y, weights_a, weights_b, lines, order)
-    else:
-        wide_x, wide_y = of_x.astype(np.float64), of_y.astype(np.float64)
-        each = np.array([wasserstein_1d(wide_x @ t, wide_y @ t, a=weights_a, b=weights_b, p=order) for t in lines])
+    each = _along(lines, of_x, of_y, weights_a, weights_b, order)
     largest = each.max()
+    if not np.isfinite(largest):
+        # Sums of coordinates near the largest number there is.
+        scale = 2.0**-64
+        each = _along(lines, of_x * np.float64(scale), of_y * np.float64(scale), weights_a, weights_b, order)
+        with np.errstate(over="ignore"):
+            each = each / scale
+        largest = each.max()
     if order == np.inf or largest in (0.0, np.inf):
         return np.float64(largest)
     with np.errstate(under="ignore"):
         return np.float64(largest * np.mean((each / largest) ** order) ** (1.0 / order))
+
+
+def _along(lines: Array, x: _checks.Points, y: _checks.Points, a: Array | None, b: Array | None, order: float) -> Array:
+    """W_p of the projections on each line."""
+    module = backend.active()
+    if module is not None:
+        return np.asarray(module.sliced_wasserstein(x, y, a, b, lines, order))
+    with np.errstate(over="ignore", invalid="ignore"):
+        along_x, along_y = lines @ x.astype(np.float64).T, lines @ y.astype(np.float64).T
+    if not (np.isfinite(along_x).all() and np.isfinite(along_y).all()):
+        return np.full(len(lines), np.inf)
+    return np.asarray(wasserstein_1d(along_x, along_y, a=a, b=b, p=order))
 
 
 def _weights(value: ArrayLike | None, argument: str, count: int) -> Array | None:
