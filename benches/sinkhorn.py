@@ -132,26 +132,31 @@ def ott(problem: Problem, **options: Any) -> Solver:
     return lambda: np.asarray(run(cost, a, b).block_until_ready())
 
 
-def contestants(problem: Problem, threads: int) -> dict[str, Solver]:
+def has(library: str, peers: bool) -> bool:
+    """Tell whether another library takes part."""
+    return peers and importlib.util.find_spec(library) is not None
+
+
+def contestants(problem: Problem, threads: int, peers: bool) -> dict[str, Solver]:
     """Return every solver that is installed, by name."""
     found = {"kullback": ours(problem, threads)}
-    if importlib.util.find_spec("ot") is not None:
+    if has("ot", peers):
         for method in ("sinkhorn", "sinkhorn_stabilized", "sinkhorn_log"):
             found[f"POT {method}"] = pot(problem, method)
         if problem.cost.shape[0] <= 400:
             found["POT emd (exact)"] = pot(problem, "emd")
-    if importlib.util.find_spec("ott") is not None:
+    if has("ott", peers):
         found["OTT"] = ott(problem)
         found["OTT momentum"] = ott(problem, momentum=True)
         found["OTT Anderson"] = ott(problem, anderson=True)
     return found
 
 
-def measure(problem: Problem, threads: int, rounds: int, patience: float) -> dict[str, Any]:
+def measure(problem: Problem, threads: int, rounds: int, peers: bool, patience: float = 0.5) -> dict[str, Any]:
     """Check and time every contestant on a problem; slow ones once."""
     rows: dict[str, Any] = {}
     quick: dict[str, Solver] = {}
-    for name, run in contestants(problem, threads).items():
+    for name, run in contestants(problem, threads, peers).items():
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             error = problem.error(run())
@@ -198,7 +203,7 @@ def iteration(n: int, threads: int, rounds: int) -> dict[str, float]:
     }
 
 
-def batches(count: int, size: int, threads: int, rounds: int) -> dict[str, Any]:
+def batches(count: int, size: int, threads: int, rounds: int, peers: bool) -> dict[str, Any]:
     """Time many small problems."""
     rng = np.random.default_rng(2)
     x, y = rng.random((2, count, size, 2))
@@ -217,7 +222,7 @@ def batches(count: int, size: int, threads: int, rounds: int) -> dict[str, Any]:
         "kullback": {"seconds": harness.interleave({"kullback": native}, rounds).median("kullback")}
     }
     rows["kullback"]["error"] = worst(np.asarray(native().plan()))
-    if importlib.util.find_spec("ot") is not None:
+    if has("ot", peers):
         ot: Any = importlib.import_module("ot")
         batch: Any = importlib.import_module("ot.batch")
 
@@ -259,9 +264,11 @@ def main() -> None:
     parser.add_argument("--json", type=Path, help="write the whole report there")
     parser.add_argument("--quick", action="store_true", help="small sizes: only tests the script")
     parser.add_argument("--threads", type=int, default=min(2, os.cpu_count() or 1), help="threads of kullback")
+    parser.add_argument("--peers", choices=("all", "none"), default="all", help="whether other libraries take part")
     parser.add_argument("--only", choices=("iteration", "problems", "batch"), help="one table only")
     options = parser.parse_args()
     rng = np.random.default_rng(20240711)
+    peers = options.peers == "all"
     rounds = 3 if options.quick else 7
     report: dict[str, Any] = {"environment": harness.environment(), "problems": [], "threads": options.threads}
     print(harness.describe(report["environment"]), f"{options.threads} threads for kullback", sep="\n")
@@ -276,13 +283,13 @@ def main() -> None:
     header = ["", "ms", "times", "L1 error of the marginals"]
     if options.only in (None, "problems"):
         for problem in problems(rng, 120 if options.quick else 1000, 60 if options.quick else 400):
-            rows = measure(problem, options.threads, rounds, 0.5)
+            rows = measure(problem, options.threads, rounds, peers)
             report["problems"].append({"name": problem.name, "epsilon": problem.epsilon, "rows": rows})
             print(f"\n{problem.name}, epsilon {problem.epsilon}\n{harness.table(header, lines(rows))}")
         print("\n* did not reach the tolerance")
     if options.only in (None, "batch"):
         count = 100 if options.quick else 10_000
-        report["batch"] = batches(count, 32, options.threads, rounds)
+        report["batch"] = batches(count, 32, options.threads, rounds, peers)
         print(f"\n{count} problems of 32 x 32, float64, epsilon 0.05\n{harness.table(header, lines(report['batch']))}")
     print(f"\nload average after the run: {harness.load_average()}")
     harness.write_json(options.json, report)

@@ -112,3 +112,14 @@ def test_the_truth_is_true(monkeypatch, noise, rng):
     if noise > 1e-4:
         value = truth.values("kl", *(side[np.newaxis] for side in probs), kind="probs")[0]
         assert value == pytest.approx(oracle.value("kl", *exact), rel=1e-9)
+
+
+@pytest.mark.skipif(not release_build(), reason="needs the native module, built for release")
+def test_sinkhorn(tmp_path):
+    printed, report = run(tmp_path, "sinkhorn.py", "--threads", "1", "--peers", "none")
+    check_environment(printed, report["environment"])
+    assert report["iteration"]["milliseconds"] > 0
+    assert len(report["problems"]) == 7
+    for table in [*(problem["rows"] for problem in report["problems"]), report["batch"]]:
+        assert table["kullback"]["error"] < 1.5e-6
+        assert table["kullback"]["seconds"] > 0
