@@ -24,6 +24,8 @@ import numpy as np
 import numpy.typing as npt
 
 import kullback as kb
+from kullback.bench import environment
+from kullback.bench.timing import interleave
 
 Array = npt.NDArray[Any]
 Solver = Callable[[], Array]
@@ -132,38 +134,43 @@ def ott(problem: Problem, **options: Any) -> Solver:
     return lambda: np.asarray(run(cost, a, b).block_until_ready())
 
 
-def contestants(problem: Problem, threads: int) -> dict[str, Solver]:
+def has(library: str, peers: bool) -> bool:
+    """Tell whether another library takes part."""
+    return peers and importlib.util.find_spec(library) is not None
+
+
+def contestants(problem: Problem, threads: int, peers: bool) -> dict[str, Solver]:
     """Return every solver that is installed, by name."""
     found = {"kullback": ours(problem, threads)}
-    if importlib.util.find_spec("ot") is not None:
+    if has("ot", peers):
         for method in ("sinkhorn", "sinkhorn_stabilized", "sinkhorn_log"):
             found[f"POT {method}"] = pot(problem, method)
         if problem.cost.shape[0] <= 400:
             found["POT emd (exact)"] = pot(problem, "emd")
-    if importlib.util.find_spec("ott") is not None:
+    if has("ott", peers):
         found["OTT"] = ott(problem)
         found["OTT momentum"] = ott(problem, momentum=True)
         found["OTT Anderson"] = ott(problem, anderson=True)
     return found
 
 
-def measure(problem: Problem, threads: int, rounds: int, patience: float) -> dict[str, Any]:
+def measure(problem: Problem, threads: int, rounds: int, peers: bool, patience: float = 0.5) -> dict[str, Any]:
     """Check and time every contestant on a problem; slow ones once."""
     rows: dict[str, Any] = {}
     quick: dict[str, Solver] = {}
-    for name, run in contestants(problem, threads).items():
+    for name, run in contestants(problem, threads, peers).items():
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             error = problem.error(run())
-            first = harness.interleave({name: run}, 1).median(name) if name != "POT sinkhorn_log" else None
+            first = interleave({name: run}, 1).median(name) if name != "POT sinkhorn_log" else None
         if name == "kullback" and error > 1.5 * TOLERANCE:
             raise SystemExit(f"{problem.name}, epsilon {problem.epsilon}: kullback left an error of {error:.2g}")
         if first is None:
-            first = harness.interleave({name: run}, 1).median(name)
+            first = interleave({name: run}, 1).median(name)
         rows[name] = {"error": error, "seconds": first}
         if first < patience:
             quick[name] = run
-    timings = harness.interleave(quick, rounds)
+    timings = interleave(quick, rounds)
     for name in quick:
         rows[name]["seconds"] = timings.median(name)
     for row in rows.values():
@@ -184,7 +191,7 @@ def iteration(n: int, threads: int, rounds: int) -> dict[str, float]:
         arguments = (weights, weights, cost, 0.01, (np.inf, np.inf), 1e-15, count, "log", None, False, threads, None)
         return lambda: _native.sinkhorn(*arguments)
 
-    timings = harness.interleave(
+    timings = interleave(
         {"few": sweeps(few), "many": sweeps(many), "exp": lambda: _native.exp_sum(numbers, repeats, 1)}, rounds
     )
     seconds = [b - a for a, b in zip(timings.seconds["few"], timings.seconds["many"], strict=True)]
@@ -198,7 +205,7 @@ def iteration(n: int, threads: int, rounds: int) -> dict[str, float]:
     }
 
 
-def batches(count: int, size: int, threads: int, rounds: int) -> dict[str, Any]:
+def batches(count: int, size: int, threads: int, rounds: int, peers: bool) -> dict[str, Any]:
     """Time many small problems."""
     rng = np.random.default_rng(2)
     x, y = rng.random((2, count, size, 2))
@@ -213,18 +220,16 @@ def batches(count: int, size: int, threads: int, rounds: int) -> dict[str, Any]:
     def native() -> Any:
         return kb.sinkhorn_batch(None, None, cost, epsilon=0.05, threads=threads)
 
-    rows: dict[str, Any] = {
-        "kullback": {"seconds": harness.interleave({"kullback": native}, rounds).median("kullback")}
-    }
+    rows: dict[str, Any] = {"kullback": {"seconds": interleave({"kullback": native}, rounds).median("kullback")}}
     rows["kullback"]["error"] = worst(np.asarray(native().plan()))
-    if importlib.util.find_spec("ot") is not None:
+    if has("ot", peers):
         ot: Any = importlib.import_module("ot")
         batch: Any = importlib.import_module("ot.batch")
 
         def together() -> Array:
             return np.asarray(batch.solve_batch(cost, reg=0.05, a=weights, b=weights, max_iter=1000, tol=1e-7).plan)
 
-        once = harness.interleave({"batch": together}, 1).median("batch")
+        once = interleave({"batch": together}, 1).median("batch")
         rows["POT ot.batch"] = {"seconds": once, "error": worst(together())}
         part = max(1, count // 100)
 
@@ -232,7 +237,7 @@ def batches(count: int, size: int, threads: int, rounds: int) -> dict[str, Any]:
             solve = functools.partial(ot.sinkhorn, method="sinkhorn_log", stopThr=1e-7, warn=False)
             return np.array([solve(weights[i], weights[i], cost[i], 0.05) for i in range(part)])
 
-        once = harness.interleave({"loop": loop}, 1).median("loop") * count / part
+        once = interleave({"loop": loop}, 1).median("loop") * count / part
         error = float(np.abs(loop().sum(1) - weights[:part]).sum(1).max())
         rows["POT sinkhorn_log, in a loop (of 1 %)"] = {"seconds": once, "error": error}
     for row in rows.values():
@@ -259,12 +264,14 @@ def main() -> None:
     parser.add_argument("--json", type=Path, help="write the whole report there")
     parser.add_argument("--quick", action="store_true", help="small sizes: only tests the script")
     parser.add_argument("--threads", type=int, default=min(2, os.cpu_count() or 1), help="threads of kullback")
+    parser.add_argument("--peers", choices=("all", "none"), default="all", help="whether other libraries take part")
     parser.add_argument("--only", choices=("iteration", "problems", "batch"), help="one table only")
     options = parser.parse_args()
     rng = np.random.default_rng(20240711)
+    peers = options.peers == "all"
     rounds = 3 if options.quick else 7
-    report: dict[str, Any] = {"environment": harness.environment(), "problems": [], "threads": options.threads}
-    print(harness.describe(report["environment"]), f"{options.threads} threads for kullback", sep="\n")
+    report: dict[str, Any] = {"environment": environment.environment(), "problems": [], "threads": options.threads}
+    print(environment.describe(report["environment"]), f"{options.threads} threads for kullback", sep="\n")
     if options.only in (None, "iteration"):
         found = iteration(128 if options.quick else 1024, 1, rounds)
         report["iteration"] = found
@@ -276,15 +283,15 @@ def main() -> None:
     header = ["", "ms", "times", "L1 error of the marginals"]
     if options.only in (None, "problems"):
         for problem in problems(rng, 120 if options.quick else 1000, 60 if options.quick else 400):
-            rows = measure(problem, options.threads, rounds, 0.5)
+            rows = measure(problem, options.threads, rounds, peers)
             report["problems"].append({"name": problem.name, "epsilon": problem.epsilon, "rows": rows})
             print(f"\n{problem.name}, epsilon {problem.epsilon}\n{harness.table(header, lines(rows))}")
         print("\n* did not reach the tolerance")
     if options.only in (None, "batch"):
         count = 100 if options.quick else 10_000
-        report["batch"] = batches(count, 32, options.threads, rounds)
+        report["batch"] = batches(count, 32, options.threads, rounds, peers)
         print(f"\n{count} problems of 32 x 32, float64, epsilon 0.05\n{harness.table(header, lines(report['batch']))}")
-    print(f"\nload average after the run: {harness.load_average()}")
+    print(f"\nload average after the run: {environment.load_average()}")
     harness.write_json(options.json, report)
 
 

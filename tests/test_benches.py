@@ -202,3 +202,14 @@ def test_every_kernel_that_is_counted_is_on_record():
     assert counted[0] == "exp"
     assert sorted(kernel.split("-")[0] for kernel in record) == sorted(counted[1:])
     assert all(ratio > 1 for ratio in record.values())
+
+
+@needs_release
+def test_sinkhorn(tmp_path):
+    printed, report = run(tmp_path, "sinkhorn.py", "--threads", "1", "--peers", "none")
+    check_environment(printed, report["environment"])
+    assert report["iteration"]["milliseconds"] > 0
+    assert len(report["problems"]) == 7
+    for table in [*(problem["rows"] for problem in report["problems"]), report["batch"]]:
+        assert table["kullback"]["error"] < 1.5e-6
+        assert table["kullback"]["seconds"] > 0

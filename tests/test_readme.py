@@ -14,7 +14,8 @@ def blocks(page):
     return BLOCK.findall((ROOT / page).read_text(encoding="utf-8"))
 
 
-PAGES = [page for page in ["README.md", "docs/numerics.md", "docs/scoring.md", "docs/transport.md"] if blocks(page)]
+PAGES = ["README.md", *(f"docs/{page.name}" for page in sorted((ROOT / "docs").glob("*.md")))]
+PAGES = [page for page in PAGES if blocks(page)]
 
 
 def test_the_readme_has_examples():
