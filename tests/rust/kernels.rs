@@ -14,7 +14,8 @@ use kullback::order::{order, order_of_valid};
 use kullback::rows::{BLOCK, Row, SEGMENT, Transform};
 use kullback::simd::{Isa, set_isa};
 use kullback::{
-    Argument, Call, Column, Error, Kind, Matrix, Numbers, Values, divergence, entropy, renyi_entropy, tsallis_entropy,
+    Argument, Call, Column, Error, Kind, Matrix, Numbers, Values, divergence, entropy, js_divergence_many,
+    renyi_entropy, tsallis_entropy,
 };
 use proptest::prelude::*;
 
@@ -471,6 +472,38 @@ fn bits_on_every_path() {
                 }
                 assert_eq!(got[0].is_infinite(), holes > 1 || (holes > 0 && noise > 700.0), "{what:?}");
             }
+        }
+    }
+}
+
+#[test]
+fn many_at_once() {
+    let mut uniform = Uniform(18);
+    for columns in [1, 9, BLOCK + 3, SEGMENT + 5] {
+        for (of, kind) in TYPES.iter().flat_map(|&of| [Kind::Logits, Kind::Weights].map(|kind| (of, kind))) {
+            let rows: Vec<_> = (0..6).map(|_| encode(kind, &uniform.logits(columns, 1.0))).collect();
+            let p = Rows::new(kind, of, Argument::P, layouts(columns)[0], &rows);
+            let run = |weights: &[f64], threads| {
+                js_divergence_many(&p.matrix(6), weights, &Call::new(threads)).expect("valid rows")
+            };
+            let got = on_every_isa(&(columns, of, kind), || {
+                let alone = run(&[0.5, 0.25, 0.25], 1);
+                assert_eq!(bits(&alone), bits(&run(&[0.5, 0.25, 0.25], 3)));
+                [alone, run(&[0.5, 0.5], 1)].concat()
+            });
+            let distributions: Vec<_> = (0..6).map(|row| p.distribution(row)).collect();
+            let want = |weights: &[f64]| -> Vec<f64> {
+                let step = 6 / weights.len();
+                let of_row = |row: usize| {
+                    let rows: Vec<_> = (0..weights.len()).map(|m| &distributions[m * step + row]).collect();
+                    let mean = |i: usize| weights.iter().zip(&rows).map(|(w, row)| w * row[i]).sum::<f64>();
+                    let mean: Vec<f64> = (0..columns).map(mean).collect();
+                    weights.iter().zip(rows).map(|(w, row)| w * plain_kl(row, &mean)).sum()
+                };
+                (0..step).map(of_row).collect()
+            };
+            let want = [want(&[0.5, 0.25, 0.25]), want(&[0.5, 0.5])].concat();
+            assert_close(&(columns, of, kind), &got, &want, of.tolerance());
         }
     }
 }
