@@ -173,7 +173,7 @@ impl RowPair<'_> {
             Prepared::Weights(..) if fused || entropies => self.one_by_one(&rows, fused, entropies)?,
             _ => Second::default(),
         };
-        let at_target = self.target.map(|target| target_log_probs(&rows, target));
+        let at_target = self.target.map(|target| target_log_probs(&rows, target, &second.peaks, self.parallel));
         let mut wide = None;
         for (column, out) in columns.iter().zip(out) {
             let order = |side: usize| orders.as_ref().map(|orders| &orders[side]);
@@ -217,19 +217,15 @@ impl RowPair<'_> {
         };
         let tops = [top(0, &moments.x), top(1, &moments.y)];
         let sums = log_sums(moments, All { tops: tops.map(|top| top.value) }, self.parallel);
-        let entropy = |row: &crate::rows::Row<'_>, lse: f64, top: Entry, spread: f64| {
-            let above = lse - top.value;
-            // Where nearly all mass sits in the maximum, lse − max has lost its digits.
-            let log = if above > 0.5 { above } else { libm::log1p(log_tail(row, top, self.parallel).mass) };
-            log + spread
+        let peak = |row: &crate::rows::Row<'_>, lse: f64, top: Entry| Peak {
+            index: top.index,
+            above: above(row, lse, top, self.parallel),
         };
-        let entropy = if entropies {
-            [
-                entropy(&moments.x, moments.lse_x(), tops[0], sums[4]),
-                entropy(&moments.y, moments.lse_y(), tops[1], sums[5]),
-            ]
-        } else {
-            [f64::NAN; 2]
+        let peaks =
+            entropies.then(|| [peak(&moments.x, moments.lse_x(), tops[0]), peak(&moments.y, moments.lse_y(), tops[1])]);
+        let entropy = match &peaks {
+            Some([p, q]) => [p.above + sums[4], q.above + sums[5]],
+            None => [f64::NAN; 2],
         };
         // Jeffreys less KL, unless KL is nearly all of it, or both are infinite.
         let reverse_kl = sums[0] - moments.kl;
@@ -238,7 +234,14 @@ impl RowPair<'_> {
         } else {
             value(ReverseKl, &Prepared::Logs(*moments), self.parallel)
         };
-        Second { reverse_kl, js: sums[1], total_variation: 0.5 * sums[2], squared_hellinger: 0.5 * sums[3], entropy }
+        Second {
+            reverse_kl,
+            js: sums[1],
+            total_variation: 0.5 * sums[2],
+            squared_hellinger: 0.5 * sums[3],
+            entropy,
+            peaks,
+        }
     }
 
     fn one_by_one(&self, rows: &Prepared<'_>, fused: bool, entropies: bool) -> Result<Second> {
@@ -256,10 +259,36 @@ impl RowPair<'_> {
     }
 }
 
+/// The largest number of a row of logits.
+#[derive(Clone, Copy)]
+struct Peak {
+    index: usize,
+    /// How far log Σ e^x lies above it.
+    above: f64,
+}
+
+/// log Σ e^x less the number of an entry. Where nearly all mass sits in it, the difference has lost its digits, and the
+/// mass outside it has them.
+fn above(row: &crate::rows::Row<'_>, lse: f64, entry: Entry, parallel: bool) -> f64 {
+    let difference = lse - entry.value;
+    if difference > 0.5 { difference } else { libm::log1p(log_tail(row, entry, parallel).mass) }
+}
+
 /// What the target token gets.
-fn target_log_probs(rows: &Prepared<'_>, target: usize) -> AtTarget {
+fn target_log_probs(rows: &Prepared<'_>, target: usize, peaks: &Option<[Peak; 2]>, parallel: bool) -> AtTarget {
     let log_prob = match rows {
-        Prepared::Logs(m) => [m.x.at(target) - m.lse_x(), m.y.at(target) - m.lse_y()],
+        Prepared::Logs(m) => {
+            let lse_x = m.lse_x();
+            let sides = [(&m.x, lse_x), (&m.y, lse_x + m.offset + m.correction)];
+            std::array::from_fn(|side| {
+                let (row, lse) = sides[side];
+                let known = peaks.map(|peaks| peaks[side]).filter(|peak| peak.index == target);
+                -known.map_or_else(
+                    || above(row, lse, Entry { value: row.at(target), index: target }, parallel),
+                    |peak| peak.above,
+                )
+            })
+        }
         Prepared::Weights(p, q, totals) => [log_share(p.at(target), &totals[0]), log_share(q.at(target), &totals[1])],
         Prepared::Nothing => [f64::NAN; 2],
     };
@@ -297,6 +326,8 @@ struct Second {
     total_variation: f64,
     squared_hellinger: f64,
     entropy: [f64; 2],
+    /// Of rows of logits, if the entropies were wanted.
+    peaks: Option<[Peak; 2]>,
 }
 
 /// Share of the first k of `p` among the first k of `q`.

@@ -13,7 +13,7 @@
 //! weight_kl       KL of probabilities in one read;   linear: totals of weights
 //! terms, pair     the second pass: terms of two distributions, seen from the larger side
 //! divergences     the table: one row a divergence
-//! sided           the second pass for terms that need room:   powers, mixtures, cosine
+//! sided, js_many  the second pass for terms that need room:   powers, mixtures, cosine
 //! entropy, order  what concerns one row only;   renyi_entropy: the other entropies
 //! sinkhorn        entropic optimal transport, a family of its own
 //! wasserstein     transport on the line: sorting, the monotone plan, projections
@@ -37,6 +37,7 @@ pub mod divergences;
 pub mod entropy;
 pub mod error;
 pub mod evaluate;
+pub mod js_many;
 pub mod linear;
 pub mod mixtures;
 pub mod moments;
@@ -65,6 +66,7 @@ pub use batch::Matrix;
 pub use compare::{Column, Values, compare};
 pub use error::{Argument, Error, Result};
 pub use evaluate::{Metric, divergence, entropy};
+pub use js_many::js_divergence_many;
 pub use pairwise::{nearest, pairwise};
 pub use pool::Call;
 pub use renyi_entropy::{renyi_entropy, tsallis_entropy};

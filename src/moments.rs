@@ -57,6 +57,11 @@ impl Moments<'_> {
         self.base + (self.power * LN_2 + libm::log(self.weights))
     }
 
+    /// True if what rounding takes from y − x shows beside log-ratios of the size that KL tells.
+    pub fn needs_exact_differences(&self) -> bool {
+        self.wide || self.kl.is_nan() || offset_shows(self.offset, self.kl)
+    }
+
     /// log Σ e^y.
     pub fn lse_y(&self) -> f64 {
         self.lse_x() + self.offset + self.correction
@@ -113,7 +118,7 @@ fn attempt<'a, T: InPlace>(x: Row<'a>, y: Row<'a>, parallel: bool) -> Attempt<'a
         }
         let (outcome, sigma, epsilon) = conclude(x, y, wide, shift, &sums);
         let Some(found) = outcome else { return Attempt::Invalid };
-        if !exact && !sums.infinite && shift.offset.abs() > 4.0 * (2.0 * sigma.abs()).sqrt() {
+        if !exact && !sums.infinite && offset_shows(shift.offset, sigma.abs()) {
             exact = true;
             continue;
         }
@@ -127,6 +132,12 @@ fn attempt<'a, T: InPlace>(x: Row<'a>, y: Row<'a>, parallel: bool) -> Attempt<'a
         shift = Shift { power: sums.power, offset, careful: false };
     }
     Attempt::Failed
+}
+
+/// True if y − x, once c is taken from it, is so much smaller than c that its rounding shows. √(2·KL) is about the rms
+/// of u.
+fn offset_shows(offset: f64, kl: f64) -> bool {
+    offset.abs() > 1.0 || offset.abs() > 4.0 * (2.0 * kl).sqrt()
 }
 
 /// For logits of any size: both rows relative to their maxima, every block on the careful path.

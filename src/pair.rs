@@ -49,10 +49,11 @@ pub struct LogFrame {
 pub const NEAR: f64 = 2.0;
 
 impl<V: Vector> Pair<V> {
-    /// From logits where every |t| is below [`NEAR`], in units of 2^power of the reference.
+    /// From logits where every |t| is below [`NEAR`], in units of 2^power of the reference. `EXACT` is that of
+    /// [`difference`].
     #[inline(always)]
-    pub fn near_logs(x: V, y: V, frame: &LogFrame) -> Self {
-        let t = difference::<V, true>(y, x, V::constant(-frame.offset)) + V::constant(frame.correction);
+    pub fn near_logs<const EXACT: bool>(x: V, y: V, frame: &LogFrame) -> Self {
+        let t = difference::<V, EXACT>(y, x, V::constant(-frame.offset)) + V::constant(frame.correction);
         let big = math::exp_scaled(x.max(math::lowest(frame.power[0])), math::magic(frame.power[0]));
         Self::new(big, t, math::half_near(t), V::zero().lt(V::zero()), true)
     }

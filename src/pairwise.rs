@@ -93,6 +93,23 @@ impl Path {
     }
 }
 
+/// Pieces of a range, all but the last of one length.
+struct Cut {
+    range: Range<usize>,
+    step: usize,
+}
+
+impl Cut {
+    fn pieces(&self) -> usize {
+        self.range.len().div_ceil(self.step)
+    }
+
+    fn piece(&self, index: usize) -> Range<usize> {
+        let from = self.range.start + index * self.step;
+        from..(from + self.step).min(self.range.end)
+    }
+}
+
 /// Two tables of rows, ready, and what is wanted of them.
 #[derive(Debug)]
 struct Grid<'a> {
@@ -190,12 +207,13 @@ impl<'a> Grid<'a> {
         }
         let mirrored = self.q.is_none() && rows == columns && self.is_default && SYMMETRIC.contains(&&*self.name);
         let count = thread_count(call);
-        let mut tiles = self.tiles(&rows, &columns, count);
-        if mirrored {
-            tiles.retain(|(tall, wide)| wide.end > tall.start);
-        }
+        let (down, across) = self.cut(&rows, &columns, count);
         let out = Mutex::new(out);
-        let one = |(tall, wide): &(Range<usize>, Range<usize>)| -> Result<()> {
+        let one = |index: usize| -> Result<()> {
+            let (tall, wide) = (down.piece(index / across.pieces()), across.piece(index % across.pieces()));
+            if mirrored && wide.end <= tall.start {
+                return Ok(());
+            }
             let found = self.tile(tall.clone(), wide.clone(), mirrored, call)?;
             let mut out = out.lock().unwrap_or_else(PoisonError::into_inner);
             for (i, line) in tall.clone().zip(found.chunks_exact(wide.len())) {
@@ -213,14 +231,13 @@ impl<'a> Grid<'a> {
         };
         let length = self.p.first().map_or(0, Ready::len);
         if rows.len().saturating_mul(width).saturating_mul(length) <= INLINE {
-            return tiles.iter().try_for_each(one);
+            return (0..down.pieces() * across.pieces()).try_for_each(one);
         }
-        let results: Vec<Result<()>> = install(count, || tiles.par_iter().map(one).collect());
-        results.into_iter().collect()
+        install(count, || (0..down.pieces() * across.pieces()).into_par_iter().try_for_each(one))
     }
 
     /// Cuts rows and columns into tiles: as large as the path likes them, and a multiple of the threads if few.
-    fn tiles(&self, rows: &Range<usize>, columns: &Range<usize>, threads: usize) -> Vec<(Range<usize>, Range<usize>)> {
+    fn cut(&self, rows: &Range<usize>, columns: &Range<usize>, threads: usize) -> (Cut, Cut) {
         /// Rows in a piece that is not worth cutting further.
         const SMALL: usize = 32;
         let (tall, wide) = self.path.tile(self.wide);
@@ -234,12 +251,11 @@ impl<'a> Grid<'a> {
             }
         }
         let unit = if self.path == Path::Pairs { 1 } else { 8 };
-        let cut = |range: &Range<usize>, pieces: usize| -> Vec<Range<usize>> {
-            let step = range.len().div_ceil(pieces).next_multiple_of(unit);
-            range.clone().step_by(step).map(|from| from..(from + step).min(range.end)).collect()
+        let cut = |range: &Range<usize>, pieces: usize| Cut {
+            range: range.clone(),
+            step: range.len().div_ceil(pieces).next_multiple_of(unit),
         };
-        let across = cut(columns, across);
-        cut(rows, down).iter().flat_map(|tall| across.iter().map(|wide| (tall.clone(), wide.clone()))).collect()
+        (cut(rows, down), cut(columns, across))
     }
 
     /// The values of a tile; where `mirrored`, those below the diagonal are left out.
@@ -368,7 +384,6 @@ pub fn pairwise(
     Ok(grid.undefined())
 }
 
-// The name alone would hide which of them are registered.
 #[cfg(test)]
 mod tests {
     use super::SYMMETRIC;

@@ -65,21 +65,22 @@ pub fn sums<A: Addends>(rows: &Prepared<'_>, addends: A, parallel: bool) -> [f64
 }
 
 /// How numbers of two rows become coordinates.
-trait Source: Copy + Send + Sync {
+pub(crate) trait Source: Copy + Send + Sync {
     /// A number that has no probability.
     const NONE: f64;
+    /// The coordinates of one vector of numbers.
     fn sided<V: Vector>(&self, x: V, y: V) -> Sided<V>;
 }
 
 #[derive(Clone, Copy)]
-struct LogSource {
+pub(crate) struct LogSource {
     lse: [f64; 2],
     offset: f64,
     correction: f64,
 }
 
 impl LogSource {
-    fn new(moments: &Moments<'_>) -> Self {
+    pub(crate) fn new(moments: &Moments<'_>) -> Self {
         let Moments { offset, correction, .. } = *moments;
         Self { lse: [moments.lse_x(), moments.lse_y()], offset, correction }
     }
@@ -102,7 +103,7 @@ impl Source for LogSource {
 }
 
 #[derive(Clone, Copy)]
-struct WeightSource {
+pub(crate) struct WeightSource {
     /// Powers of two that keep every product a normal number.
     scale: [f64; 2],
     /// Scaled Σp over scaled Σq, and what rounding left out.
@@ -112,7 +113,7 @@ struct WeightSource {
 }
 
 impl WeightSource {
-    fn new(totals: &[Totals; 2]) -> Self {
+    pub(crate) fn new(totals: &[Totals; 2]) -> Self {
         let scale = totals.map(|t| t.scale(400, 1000));
         let (ratio, ratio_low) = totals[0].quotient(&totals[1], scale[0], scale[1]);
         Self { scale, ratio: [ratio, ratio_low], mass: totals[0].sum * libm::scalbn(scale[0], totals[0].power) }

@@ -58,11 +58,11 @@ pub fn log_sums(moments: &Moments<'_>, terms: impl Terms, parallel: bool) -> [f6
 }
 
 fn log_sums_in<T: InPlace>(moments: &Moments<'_>, terms: impl Terms, parallel: bool) -> [f64; MAX_SUMS] {
-    let (x, y, frame) = (moments.x, moments.y, frame(moments));
+    let (x, y, frame, exact) = (moments.x, moments.y, frame(moments), moments.needs_exact_differences());
     over_segments(
         x.len(),
         parallel,
-        |from, to| dispatch(LogPass::<T, _> { x, y, from, to, frame, terms, elem: std::marker::PhantomData }),
+        |from, to| dispatch(LogPass::<T, _> { x, y, from, to, frame, exact, terms, elem: std::marker::PhantomData }),
         add_sums,
     )
 }
@@ -83,13 +83,19 @@ struct LogPass<'a, T, K> {
     from: usize,
     to: usize,
     frame: LogFrame,
+    exact: bool,
     terms: K,
     elem: std::marker::PhantomData<T>,
 }
 
+/// How [`log_block`] forms its pairs: near, with y − x as rounded or exactly, or far.
+const NEAR_ROUNDED: u8 = 0;
+const NEAR_EXACT: u8 = 1;
+const FAR: u8 = 2;
+
 /// The lane sums of one block, and the largest t².
 #[inline(always)]
-fn log_block<V: Vector, K: Terms, const IS_NEAR: bool>(
+fn log_block<V: Vector, K: Terms, const PATH: u8>(
     xs: &[V::Elem],
     ys: &[V::Elem],
     frame: &LogFrame,
@@ -100,7 +106,11 @@ fn log_block<V: Vector, K: Terms, const IS_NEAR: bool>(
     let lanes = <V::Elem as Element>::LANES;
     for (x, y) in xs.chunks_exact(lanes).zip(ys.chunks_exact(lanes)) {
         let (x, y) = (V::load(x), V::load(y));
-        let pair = if IS_NEAR { Pair::near_logs(x, y, frame) } else { Pair::far_logs(x, y, frame) };
+        let pair = match PATH {
+            NEAR_ROUNDED => Pair::near_logs::<false>(x, y, frame),
+            NEAR_EXACT => Pair::near_logs::<true>(x, y, frame),
+            _ => Pair::far_logs(x, y, frame),
+        };
         square = (pair.t * pair.t).max(square);
         terms.add(&pair, x, y, &mut sums);
     }
@@ -128,7 +138,11 @@ impl<T: InPlace, K: Terms> Kernel for LogPass<'_, T, K> {
             if near {
                 let xs = self.x.block_repeating::<S, T>(from, len, &mut scratch_x);
                 let ys = self.y.block_repeating::<S, T>(from, len, &mut scratch_y);
-                let (lanes, square) = log_block::<T::In<S>, K, true>(xs, ys, &self.frame, &self.terms);
+                let (lanes, square) = if self.exact {
+                    log_block::<T::In<S>, K, NEAR_EXACT>(xs, ys, &self.frame, &self.terms)
+                } else {
+                    log_block::<T::In<S>, K, NEAR_ROUNDED>(xs, ys, &self.frame, &self.terms)
+                };
                 // A NaN (−∞ − −∞) passes the maximum but not the sum.
                 near = square.lt(limit).and(lanes[0].eq(lanes[0])).all();
                 if near {
@@ -144,7 +158,7 @@ impl<T: InPlace, K: Terms> Kernel for LogPass<'_, T, K> {
             let xs = self.x.block::<S, T>(from, len, &mut scratch_x, none);
             let ys = self.y.block::<S, T>(from, len, &mut scratch_y, none);
             from += len;
-            let (lanes, square) = log_block::<T::In<S>, K, false>(xs, ys, &self.frame, &self.terms);
+            let (lanes, square) = log_block::<T::In<S>, K, FAR>(xs, ys, &self.frame, &self.terms);
             near = square.lt(limit).all();
             for (sum, lane) in far_sums.iter_mut().zip(lanes).take(K::COUNT) {
                 lane.add_to(sum);

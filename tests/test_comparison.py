@@ -119,6 +119,20 @@ def test_log_prob_of_an_almost_certain_target_keeps_its_digits(backend):
     assert result["delta_prob"] == pytest.approx(-math.exp(-20.0), rel=1e-3)
 
 
+@pytest.mark.parametrize("metrics", [None, ["log_prob_p", "log_prob_q"]])
+@pytest.mark.parametrize("height", [8.0, 16.0, 24.0])
+def test_log_prob_of_an_almost_certain_target_among_many_keeps_its_digits(backend, height, metrics, rng):
+    p, q = (rng.normal(size=(2, 3, 5_000))).astype(np.float32)
+    p[:, 17], q[:, 4_000] = height, height
+    targets = np.array([17, 4_000, 17])
+    result = kb.compare(p, q, targets=targets, metrics=metrics)
+    for side, rows in (("p", p), ("q", q)):
+        gaps = np.delete(rows.astype(np.longdouble), 17 if side == "p" else 4_000, axis=-1) - np.longdouble(height)
+        certain = targets == (17 if side == "p" else 4_000)
+        expected = -np.log1p(np.exp(gaps).sum(axis=-1)).astype(np.float64)
+        np.testing.assert_allclose(result[f"log_prob_{side}"][certain], expected[certain], rtol=1e-6)
+
+
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
 @pytest.mark.parametrize("side", ["p", "q"])
 def test_rows_that_are_not_distributions(backend, side, bad, rng):

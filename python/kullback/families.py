@@ -1,5 +1,6 @@
 """Divergences with more freedom than a number: any f-divergence, and the Jensen-Shannon divergence of many rows."""
 
+import dataclasses
 import functools
 import math
 from collections.abc import Callable, Iterator, Sequence
@@ -8,7 +9,7 @@ from typing import Any, Unpack
 import numpy as np
 import numpy.typing as npt
 
-from kullback._core import metrics, reference, registry, validation
+from kullback._core import backend, metrics, reference, registry, validation
 from kullback._core.reference import Pair, phi, phi_mirrored
 from kullback._core.types import Array, ArrayLike, Options, Values
 from kullback._core.validation import Problem
@@ -165,7 +166,7 @@ def js_divergence_many(p: ArrayLike, /, *, weights: npt.ArrayLike | None = None,
     weights : array_like, optional
         M non-negative numbers, normalised to sum to 1; by default they are equal.
     **options
-        The keyword options of :func:`entropy`. It runs with NumPy whatever the backend.
+        The keyword options of :func:`entropy`.
 
     Returns
     -------
@@ -194,15 +195,35 @@ def js_divergence_many(p: ArrayLike, /, *, weights: npt.ArrayLike | None = None,
         raise ValueError(f"p must have the shape (M, ..., V), got {problem.p.shape}")
     shares = _shares(weights, problem.p.shape[0])
     leading = problem.leading[1:]
-    values = np.empty(math.prod(leading))
-    undefined = np.zeros((len(shares), values.size), np.bool_)
+    values: Array = np.empty(0)
+    if problem.n_rows:
+        native, numpy = (
+            functools.partial(_native_many, problem, shares),
+            functools.partial(_numpy_many, problem, shares),
+        )
+        values = backend.run(problem, native, numpy)
+    if problem.raise_nan and np.isnan(values).any():
+        at = ", ".join(str(int(i)) for i in np.unravel_index(int(np.argmax(np.isnan(values))), leading))
+        where = f"p[:, {at}]" if at else "p"
+        raise ValueError(f"the result is NaN for the rows of {where}: one holds a NaN, an infinity or no mass")
+    return values.reshape(leading)[()]
+
+
+def _native_many(problem: Problem, shares: Sequence[float], module: Any) -> Array:
+    values: Array = module.js_divergence_many(
+        problem.p, problem.kind_p, list(shares), problem.temperature, problem.threads
+    )
+    return values
+
+
+def _numpy_many(problem: Problem, shares: Sequence[float]) -> Array:
+    values = np.empty(problem.n_rows // len(shares))
     for rows in _blocks(values.size, problem.width * len(shares)):
         with np.errstate(all="ignore"):
-            pairs = [_beside_first(problem, m, rows) for m in range(len(shares))]
-            undefined[:, rows] = [~pair.q.defined[:, 0] for pair in pairs]
-            values[rows] = _many(pairs, shares)
-    problem.check_defined(undefined.ravel())
-    return np.where(undefined.any(axis=0), np.nan, values).reshape(leading)[()]
+            pairs = _beside_first(problem, rows)
+            defined = np.logical_and.reduce([pair.q.defined[:, 0] for pair in pairs])
+            values[rows] = np.where(defined, _many(pairs, shares), np.nan)
+    return values
 
 
 def _shares(weights: npt.ArrayLike | None, count: int) -> Sequence[float]:
@@ -224,17 +245,21 @@ def _blocks(n_rows: int, width: int) -> Iterator[slice]:
         yield slice(start, min(start + step, n_rows))
 
 
-def _beside_first(problem: Problem, m: int, rows: slice) -> Pair:
-    """Load rows of the first distribution beside those of another."""
-    kind = problem.kind_p
-    beside = Problem(problem.p[0], problem.p[m], kind, kind, problem.temperature, problem.raise_nan, problem.threads)
-    try:
-        pair: Pair = reference.load(beside, rows)
-    except validation.RowError as error:
-        reason, argument, row, column, value = error.args
-        flat = row if argument == "p" else m * beside.n_rows + row
-        raise problem.row_error(reason, "p", flat, column, value) from None
-    return pair
+def _beside_first(problem: Problem, rows: slice) -> list[Pair]:
+    """Load rows of the first distribution beside those of each."""
+    pairs: list[Pair] = []
+    faults = []
+    for m, of_m in enumerate(problem.p):
+        beside = dataclasses.replace(problem, p=problem.p[0], q=of_m, kind_q=problem.kind_p)
+        try:
+            pairs.append(reference.load(beside, rows))
+        except validation.RowError as error:
+            reason, argument, row, column, value = error.args
+            flat = row if argument == "p" else m * beside.n_rows + row
+            faults.append((row, (reason, "p", flat, column, value)))
+    if faults:
+        raise validation.RowError(*min(faults, key=lambda fault: fault[0])[1])
+    return pairs
 
 
 def _many(pairs: list[Pair], shares: Sequence[float]) -> Array:

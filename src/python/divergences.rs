@@ -79,6 +79,21 @@ pub fn compare<'py>(
 }
 
 #[pyfunction]
+#[pyo3(signature = (p, kind, weights, temperature, threads, /))]
+pub fn js_divergence_many<'py>(
+    py: Python<'py>,
+    p: &Bound<'py, PyUntypedArray>,
+    kind: &str,
+    weights: Vec<f64>,
+    temperature: f64,
+    threads: usize,
+) -> PyResult<Bound<'py, PyArray1<f64>>> {
+    let rows = matrix(p, kind, temperature, Argument::P)?;
+    let values = detached(py, threads, p.len(), |call| crate::js_divergence_many(&rows, &weights, call))?;
+    Ok(PyArray1::from_vec(py, values))
+}
+
+#[pyfunction]
 pub fn registry() -> Vec<&'static str> {
     NAMES.iter().chain(COMPOSED).copied().chain(ENTROPIES).collect()
 }

@@ -21,7 +21,7 @@ mod _native {
     use super::call::RowError;
 
     #[pymodule_export]
-    use super::divergences::{compare, divergence, registry};
+    use super::divergences::{compare, divergence, js_divergence_many, registry};
 
     #[pymodule_export]
     use super::machine::{

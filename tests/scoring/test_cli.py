@@ -196,6 +196,19 @@ def test_missing_extra_is_named(tmp_path):
     assert "needs the package click; install it with: pip install 'kullback[score]'" in one_sentence(done.stderr)
 
 
+def test_missing_zarr_is_named(tmp_path):
+    (tmp_path / "zarr.py").write_text("raise ModuleNotFoundError(\"No module named 'zarr'\", name='zarr')")
+    (tmp_path / "x").mkdir()
+    (tmp_path / "x" / "zarr.json").write_text("{}")
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), *filter(None, sys.path)])}
+    command = [sys.executable, "-m", "kullback.scoring", "inspect", str(tmp_path / "x")]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert "reading Zarr needs the package zarr; install it with: pip install 'kullback[zarr]'" in one_sentence(
+        done.stderr
+    )
+
+
 def test_closed_pipe_is_quiet(pair):
     command = f"{sys.executable} -m kullback.scoring inspect {pair[0]} {pair[1]} | true"
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}

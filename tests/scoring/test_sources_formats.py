@@ -340,9 +340,9 @@ def test_zarr_stores_that_are_refused(tmp_path):
 def test_pieces_larger_than_the_memory_are_refused(tmp_path):
     rows = np.random.default_rng(0).normal(size=(64, 1000)).astype(np.float32)
     zarr.create_array(tmp_path / "x", data=rows, chunks=(64, 1000))
-    with pytest.raises(InputError, match="pieces that take 512000 bytes to decode"):
+    with pytest.raises(InputError, match="pieces that take 1536000 bytes to decode"):
         score(tmp_path / "x", tmp_path / "x", tmp_path / "out", memory=400_000)
-    assert score(tmp_path / "x", tmp_path / "x", tmp_path / "out", memory="2MiB")["x"]["kl"].maximum == 0
+    assert score(tmp_path / "x", tmp_path / "x", tmp_path / "out", memory="8MiB")["x"]["kl"].maximum == 0
 
 
 # Raw numbers, folders -------------------------------------------------------------------------------------------------
@@ -414,6 +414,29 @@ def test_folders_of_npy_and_parquet(tmp_path):
     (tmp_path / "npy" / "more.parquet").touch()
     with pytest.raises(InputError, match=r"several sorts \(\.npy, \.parquet\)"):
         open_source(tmp_path / "npy")
+
+
+@pytest.mark.parametrize("name", ["npy", "npz-deflated", "parquet", "llama.cpp"])
+def test_many_small_files_are_scored_like_one(tmp_path, name, monkeypatch):
+    monkeypatch.setattr(plan, "_PART_BYTES", 37 * 60 * 4)
+    rng = np.random.default_rng(0)
+    p = rng.normal(0, 3, (200, 60)).astype(np.float32)
+    (tmp_path / "p").mkdir()
+    for number in range(40):
+        (tmp_path / str(number)).mkdir()
+        path = formats.write(name, tmp_path / str(number), p[5 * number : 5 * number + 5])
+        suffix = {"parquet": ".parquet", "llama.cpp": ".kld"}.get(name, path.suffix)
+        path.rename(tmp_path / "p" / f"{number}{suffix}")
+    np.save(tmp_path / "q.npy", p + rng.normal(0, 0.1, p.shape).astype(np.float32))
+    np.save(tmp_path / "whole.npy", p)
+    options = {"metrics": "kl", "group_size": 5}
+    joined = score(tmp_path / "p", tmp_path / "q.npy", tmp_path / "a", memory=12 << 20, metrics="kl")["q"]
+    small = score(tmp_path / "p", tmp_path / "q.npy", tmp_path / "b", memory=12 << 20, **options)["q"]
+    whole = score(tmp_path / "whole.npy", tmp_path / "q.npy", tmp_path / "c", **options)["q"]
+    assert joined["kl"] == small["kl"]
+    assert joined.n_groups == 40
+    if name != "llama.cpp":
+        assert small["kl"] == whole["kl"]
 
 
 def test_a_file_that_changes_while_it_is_read(tmp_path):

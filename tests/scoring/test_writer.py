@@ -45,10 +45,12 @@ def test_rounding_costs_what_the_head_of_the_file_says(spread):
     rows = (np.random.default_rng(0).normal(size=(20, 5000)) * spread).astype(np.float64)
     found = decoded(rows)
     steps = np.ptp(rows, axis=1, keepdims=True) / 65534
-    assert np.all(np.abs(found - log_softmax(rows)) <= 0.5 * steps * (1 + 1e-5) + 4e-6)
+    assert np.all(np.abs(found - log_softmax(rows)) <= 0.5 * steps * 1.0101 + 4e-6)
     np.testing.assert_array_equal(found.argmax(axis=1), rows.argmax(axis=1))
     kl = kb.kl_divergence(rows, found, input="logits")
     assert np.all(kl <= 1.5 * steps[:, 0] ** 2 / 24 + 1e-12)
+    if spread > 2:  # few tokens hold the mass, and the step suits them
+        assert kl.mean() < 0.6 * (steps**2).mean() / 24
 
 
 def test_kinds_zeros_and_masks():

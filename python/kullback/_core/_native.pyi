@@ -18,6 +18,7 @@ __all__ = [
     "isa",
     "nearest",
     "monotone_plan",
+    "js_divergence_many",
     "num_threads",
     "pairwise",
     "read_rate",
@@ -92,6 +93,9 @@ def nearest(
     k: int,
     /,
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float64], tuple[list[int], list[int]]]: ...
+def js_divergence_many(
+    p: npt.NDArray[Any], kind: str, weights: list[float], temperature: float, threads: int, /
+) -> npt.NDArray[np.float64]: ...
 def registry() -> list[str]: ...
 def num_threads() -> int: ...
 def set_num_threads(n: int, /) -> None: ...

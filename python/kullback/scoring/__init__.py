@@ -21,6 +21,7 @@ from .engine import score
 from .errors import InputError, OutputError, UsageError
 from .packer import PackResult, pack
 from .result import Progress, ScoreResult
+from .sources.top_k import read_top_k
 from .summary import Summary, summarise
 from .writer import LogitsWriter
 
@@ -34,6 +35,7 @@ __all__ = [
     "Summary",
     "UsageError",
     "pack",
+    "read_top_k",
     "score",
     "summarise",
 ]

@@ -323,7 +323,8 @@ class LogitsWriter:
             self._key_names = tuple(keys)
             with clear_errors(self.path):
                 for name in keys:
-                    self._array(name, (0,), (_KEY_CHUNK_ROWS,), "int64", 0)
+                    if name not in self._arrays:  # a writer that was killed may have got so far and no further
+                        self._array(name, (0,), (_KEY_CHUNK_ROWS,), "int64", 0)
                     self._keys[name] = np.empty(self._rows_per_chunk, np.int64)
                 self._set_attributes()
         if n_rows and tuple(keys) != self._key_names:

@@ -179,7 +179,7 @@ class CompressedArrowSource(StreamedRows):
     def __init__(self, file: MappedFile, kind: str, name: str, contents: _Contents, is_file: bool) -> None:
         n_rows, width = sum(contents.lengths), contents.vocab_size
         largest = max(contents.lengths) * width * contents.numbers.stored.itemsize
-        super().__init__(name, kind, contents.numbers, n_rows, width, 2 * largest)
+        super().__init__(name, kind, contents.numbers, n_rows, width, 4 * largest)
         self.warnings = _truncation(contents, name)
         self._file = file
         self._contents = contents

@@ -6,9 +6,10 @@ other rows then, it was changed during the run, which is an error.
 
 from __future__ import annotations
 
-from collections import OrderedDict
-from collections.abc import Callable, Sequence
-from contextlib import closing
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -52,7 +53,11 @@ class JoinedSource:
         self.name = name
         self._files = files
         self._open_file = open_file
-        self._open: OrderedDict[int, Source] = OrderedDict()
+        # The next block is read in another thread while this one is asked about the last.
+        self._lock = threading.Lock()
+        self._open: dict[int, Source] = {}
+        self._users: Counter[int] = Counter()
+        self._has_groups: list[bool] = []
         lengths: list[int] = []
         self._group_starts = [0]
         warnings: list[str] = []
@@ -66,6 +71,7 @@ class JoinedSource:
                 missing = source.announced_rows - source.n_rows
                 warnings += source.warnings
                 groups = source.groups(source.n_rows - 1, source.n_rows)
+                self._has_groups.append(groups is not None)
                 self._group_starts.append(self._group_starts[-1] + (1 if groups is None else int(groups[-1]) + 1))
                 self._has_targets = self._has_targets and source.targets(0, 0) is not None
                 self.memory_per_row = max(self.memory_per_row, source.memory_per_row + self._copy_bytes)
@@ -97,60 +103,83 @@ class JoinedSource:
                 "goes on after it"
             )
 
-    def _source(self, number: int) -> Source:
-        if number in self._open:
-            self._open.move_to_end(number)
-            return self._open[number]
+    @contextmanager
+    def _using(self, number: int) -> Iterator[Source]:
+        """Give a file's source, opened if need be, and keep it open meanwhile."""
+        with self._lock:
+            source = self._open.get(number)
+            self._users[number] += 1
+        try:
+            if source is None:
+                source = self._open_again(number)
+            yield source
+        finally:
+            with self._lock:
+                self._users[number] -= 1
+
+    def _open_again(self, number: int) -> Source:
         source = self._open_file(self._files[number])
-        self._open[number] = source
         start = self._stretches.ends[number - 1] if number else 0
         found = (source.n_rows, source.vocab_size, source.dtype, source.kind)
         if found != (self._stretches.ends[number] - start, self.vocab_size, self.dtype, self.kind):
+            source.close()
             raise InputError(f"{source.name} was changed while it was read")
-        while len(self._open) > _MOST_OPEN:
-            self._open.popitem(last=False)[1].close()
-        return source
+        with self._lock:
+            idle = [old for old in self._open if not self._users[old]]
+            for old in idle[: max(len(self._open) + 1 - _MOST_OPEN, 0)]:
+                self._open.pop(old).close()
+            if number in self._open:  # another thread was quicker
+                source.close()
+            return self._open.setdefault(number, source)
 
     def read(self, start: int, stop: int) -> NDArray[Any]:
         """Return rows `start` to `stop`, copied only if they are from several files."""
         pieces = list(self._stretches.pieces(start, stop))
         if len(pieces) == 1:
             number, first, last = pieces[0]
-            return self._source(number).read(first, last)
+            with self._using(number) as source:
+                return source.read(first, last)
         rows = self._buffers.take(stop - start, self.vocab_size)
         filled = 0
         for number, first, last in pieces:
-            source = self._source(number)
-            rows[filled : filled + last - first] = source.read(first, last)
-            source.release(first, last)
+            with self._using(number) as source:
+                rows[filled : filled + last - first] = source.read(first, last)
+                source.release(first, last)
             filled += last - first
         return rows
 
     def check_whole(self) -> None:
         """Raise an InputError if a file that is open was cut."""
-        for source in self._open.values():
-            source.check_whole()
+        with self._lock:  # under which no other thread closes one
+            for source in self._open.values():
+                source.check_whole()
 
     def release(self, start: int, stop: int) -> None:
-        """Drop the pages of rows that are done with, of files that are still open."""
+        """Drop the pages of rows that are done with."""
         for number, first, last in self._stretches.pieces(start, stop):
             if number in self._open:
-                self._open[number].release(first, last)
+                with self._using(number) as source:
+                    source.release(first, last)
 
     def targets(self, start: int, stop: int) -> NDArray[np.int64] | None:
         """Return the token that followed each row, if every file knows."""
         if not self._has_targets:
             return None
-        found = [
-            self._source(number).targets(first, last) for number, first, last in self._stretches.pieces(start, stop)
-        ]
-        return np.concatenate([targets for targets in found if targets is not None] or [np.empty(0, np.int64)])
+        found = [np.empty(0, np.int64)]
+        for number, first, last in self._stretches.pieces(start, stop):
+            with self._using(number) as source:
+                targets = source.targets(first, last)
+            found += [] if targets is None else [targets]
+        return np.concatenate(found)
 
     def groups(self, start: int, stop: int) -> NDArray[np.int64]:
         """Return the group of each row: those of each file, which is one group if it knows none."""
         found = [np.empty(0, np.int64)]
         for number, first, last in self._stretches.pieces(start, stop):
-            groups = self._source(number).groups(first, last)
+            groups = None
+            if self._has_groups[number]:
+                with self._using(number) as source:
+                    groups = source.groups(first, last)
             found.append((np.zeros(last - first, np.int64) if groups is None else groups) + self._group_starts[number])
         return np.concatenate(found)
 
@@ -173,5 +202,6 @@ class JoinedSource:
 
     def close(self) -> None:
         """Close the files that are open."""
-        while self._open:
-            self._open.popitem()[1].close()
+        with self._lock:
+            while self._open:
+                self._open.popitem()[1].close()

@@ -14,7 +14,7 @@ from .safetensors import natural
 __all__ = ["Location"]
 
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
-_SUFFIXES = (".safetensors", ".parquet", ".arrow", ".feather", ".npy", ".npz", ".kld")
+_SUFFIXES = (".safetensors", ".parquet", ".arrow", ".feather", ".npy", ".npz", ".kld", ".jsonl")
 _MOST_FILES = 1 << 16
 
 

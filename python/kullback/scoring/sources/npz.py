@@ -143,7 +143,9 @@ class DeflatedNpySource(StreamedRows):
             self._archive.close()
             raise
         row_bytes = vocab_size * numbers.stored.itemsize
-        super().__init__(name, kind, numbers, n_rows, vocab_size, 2 * max(PIECE_BYTES, row_bytes))
+        super().__init__(
+            name, kind, numbers, n_rows, vocab_size, 2 * min(max(PIECE_BYTES, row_bytes), n_rows * row_bytes)
+        )
         self.shape = header.shape
         self._offset = header.offset
         self._rows_per_group = math.prod(header.shape[1:-1]) if len(header.shape) > 2 else 0

@@ -65,7 +65,7 @@ class PackedSource(StreamedRows):
         n_rows = self._rows_written()
         keys = {key: self._array(store, key, location, np.int64) for key in ("targets", "groups") if facts.get(key)}
         n_rows = min([n_rows, *(rows.n_rows for rows in keys.values())])
-        held = 2 * self._codes.band_bytes + 2 * self._scales.band_bytes
+        held = self._codes.memory + self._scales.memory
         super().__init__(name, "logits", _CODES, n_rows, self._codes.shape[1], held)
         self.row_bytes += 8
         self._keys = {key: self._read_keys(rows) for key, rows in keys.items()}

@@ -96,7 +96,7 @@ class ParquetSource(StreamedRows):
         if width < 1:
             raise InputError(f"{name} has rows of {width} columns; expected at least one")
         row_bytes = width * numbers.stored.itemsize
-        self._batch = max(PIECE_BYTES // row_bytes, 1)
+        self._batch = min(max(PIECE_BYTES // row_bytes, 1), max(lengths))
         held = 3 * self._batch * row_bytes + 2 * min(_PAGE_BYTES, max(lengths) * row_bytes)
         super().__init__(name, kind, numbers, metadata.num_rows, width, held)
 

@@ -211,6 +211,11 @@ class ZarrRows:
         self._chunk_bytes = chunk_bytes
         self.band_bytes = max(self.rows_per_band * width * itemsize, chunk_bytes * n_chunks)
 
+    @property
+    def memory(self) -> int:
+        """Bytes that decoding a band takes: measured, zarr holds it compressed, decoded and assembled."""
+        return int(6 * self.band_bytes)
+
     def _place(self, band: int) -> tuple[list[int], int]:
         """Return the indices on the axes before the band's, and the band's number on its own."""
         place: list[int] = []
@@ -340,7 +345,7 @@ class ZarrSource(StreamedRows):
         if len(rows.shape) < 2:
             raise InputError(f"{name} has shape {rows.shape}; expected at least two axes, (rows, vocabulary)")
         numbers = number_type(np.dtype(rows.array.dtype).newbyteorder("="), kind, name)
-        super().__init__(name, kind, numbers, rows.n_rows, rows.shape[-1], 2 * rows.band_bytes)
+        super().__init__(name, kind, numbers, rows.n_rows, rows.shape[-1], rows.memory)
         self._rows = rows
         self.announced_rows = rows.announced_rows
         if rows.n_rows < rows.announced_rows:

@@ -1,0 +1,205 @@
+"""Caches of the most probable tokens: token ids and log-probabilities, from Parquet or from servers' JSON lines.
+
+Rows may list different numbers of tokens; shorter ones are filled up with id -1 and log-probability -inf. What is read
+is small beside full rows, and is returned as a whole.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import InputError, reason_of
+from .arrow import refuse
+from .location import Location
+from .mapping import MappedFile
+from .parquet import PARQUET_MAGIC
+
+__all__ = ["read_top_k"]
+
+_LINE_LIMIT = 64 << 20
+_MOST_TOKENS = 1 << 16
+_BATCH = 1 << 14
+
+Row = tuple[NDArray[np.int64], NDArray[np.float64]]
+
+
+def read_top_k(
+    place: str | os.PathLike[str], *, ids: str | None = None, log_probs: str | None = None
+) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """Read a cache of the most probable tokens.
+
+    Parameters
+    ----------
+    place : path
+        A Parquet file with a column of lists of ids and one of lists of log-probabilities, or JSON lines. A line is
+        ``{"ids": [...], "log_probs": [...]}`` for one row, or a response of a server: vLLM's ``prompt_logprobs``, or
+        the ``top_logprobs`` of completions or chats, with tokens named ``token_id:N`` (vLLM's
+        ``return_tokens_as_token_ids``).
+    ids, log_probs : str, optional
+        Names of the Parquet columns; the only ones of lists of integers and of lists of floats by default.
+
+    Returns
+    -------
+    ids : ndarray of int64
+        (rows, k), -1 where a row lists fewer.
+    log_probs : ndarray of float64
+        (rows, k), -inf beside an id of -1.
+
+    Raises
+    ------
+    InputError
+        If the file is bad, or names tokens by their text.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from kullback.scoring import read_top_k
+    >>> with tempfile.NamedTemporaryFile("w", suffix=".jsonl") as file:
+    ...     _ = file.write('{"prompt_logprobs": [null, {"7": {"logprob": -0.5}, "9": {"logprob": -1.5}}]}')
+    ...     file.flush()
+    ...     read_top_k(file.name)
+    (array([[7, 9]]), array([[-0.5, -1.5]]))
+    """
+    location = Location.parse(place)
+    files = location.files() or [location.path]
+    rows: list[Row] = []
+    for path in files:
+        file = MappedFile(path)
+        is_parquet = file.bytes(0, 4) == PARQUET_MAGIC
+        file.close()
+        for row in _parquet_rows(path, ids, log_probs) if is_parquet else _json_rows(path):
+            rows.append(_checked(row, len(rows), path))
+    if not rows:
+        raise InputError(f"{place} holds no row of tokens")
+    width = max(max(len(found) for found, _ in rows), 1)
+    all_ids = np.full((len(rows), width), -1, np.int64)
+    all_logs = np.full((len(rows), width), -np.inf)
+    for number, (found, logs) in enumerate(rows):
+        all_ids[number, : len(found)] = found
+        all_logs[number, : len(found)] = logs
+    return all_ids, all_logs
+
+
+def _checked(row: Row, number: int, path: object) -> Row:
+    ids, logs = row
+    if len(ids) != len(logs):
+        raise InputError(f"{path}: row {number} has {len(ids)} ids and {len(logs)} log-probabilities")
+    if len(ids) > _MOST_TOKENS:
+        raise InputError(f"{path}: row {number} lists {len(ids)} tokens; expected {_MOST_TOKENS} at most")
+    if len(ids) and ids.min() < -1:
+        raise InputError(f"{path}: row {number} has the token id {ids.min()}; expected 0 or more")
+    return row
+
+
+# Parquet --------------------------------------------------------------------------------------------------------------
+
+
+def _parquet_rows(path: object, ids: str | None, log_probs: str | None) -> Iterator[Row]:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        with pq.ParquetFile(str(path), pre_buffer=False, page_checksum_verification=True) as file:
+            id_column = _list_column(file.schema_arrow, ids, pa.types.is_integer, "integers (ids)", path)
+            log_column = _list_column(file.schema_arrow, log_probs, pa.types.is_floating, "log-probabilities", path)
+            for batch in file.iter_batches(batch_size=_BATCH, columns=[id_column, log_column], use_threads=False):
+                batch.validate(full=True)
+                for found, logs in zip(batch.column(id_column), batch.column(log_column), strict=True):
+                    if not (found.is_valid and logs.is_valid) or found.values.null_count or logs.values.null_count:
+                        raise InputError(f"{path} has a null among its tokens")
+                    yield (
+                        found.values.to_numpy(zero_copy_only=False).astype(np.int64),
+                        logs.values.to_numpy(zero_copy_only=False).astype(np.float64),
+                    )
+    except (pa.ArrowException, OSError, UnicodeDecodeError, OverflowError) as error:
+        refuse(path, error)
+
+
+def _list_column(schema: Any, name: str | None, fits: Any, what: str, path: object) -> str:
+    import pyarrow as pa
+
+    def is_list(column: Any) -> bool:
+        return bool(pa.types.is_list(column) or pa.types.is_large_list(column) or pa.types.is_fixed_size_list(column))
+
+    found: list[str] = [field.name for field in schema if is_list(field.type) and fits(field.type.value_type)]
+    if name is not None and name in found:
+        return name
+    if name is not None or len(found) != 1:
+        listed = ", ".join(f"{field.name} ({field.type})" for field in list(schema)[:8]) or "none"
+        wanted = f"a column {name!r}" if name is not None else "one column"
+        raise InputError(f"{path} must have {wanted} of lists of {what}; it holds {listed}")
+    return found[0]
+
+
+# JSON -----------------------------------------------------------------------------------------------------------------
+
+
+def _json_rows(path: Any) -> Iterator[Row]:
+    try:
+        with path.open("rb") as file:
+            number = 0
+            while line := file.readline(_LINE_LIMIT + 1):
+                number += 1
+                if len(line) > _LINE_LIMIT:
+                    raise InputError(f"{path}: line {number} is longer than {_LINE_LIMIT >> 20} MiB")
+                if not line.strip():
+                    continue
+                try:
+                    yield from _rows_of(json.loads(line))
+                except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
+                    raise InputError(f"{path}: line {number} holds no top tokens: {reason_of(error)}") from None
+    except OSError as error:
+        raise InputError(f"{path} cannot be read: {error.strerror or error}") from None
+
+
+def _rows_of(entry: Any) -> Iterator[Row]:
+    """Yield the rows of a line, whichever of the known shapes it has."""
+    if isinstance(entry, list):
+        for position in entry:
+            if position is not None:  # the first token of a prompt has no predecessor
+                yield _row_of(position)
+    elif "ids" in entry:
+        yield (
+            np.array(entry["ids"], dtype=np.int64).reshape(-1),
+            np.array(entry["log_probs"], dtype=np.float64).reshape(-1),
+        )
+    elif entry.get("prompt_logprobs") is not None:
+        yield from _rows_of(entry["prompt_logprobs"])
+    elif "choices" in entry:
+        for choice in entry["choices"]:
+            if choice.get("prompt_logprobs") is not None:
+                yield from _rows_of(choice["prompt_logprobs"])
+            told = choice.get("logprobs") or {}
+            if told.get("content") is not None:
+                yield from _rows_of([token["top_logprobs"] for token in told["content"]])
+            elif told.get("top_logprobs") is not None:
+                yield from _rows_of(told["top_logprobs"])
+    else:
+        raise ValueError(f"expected ids, prompt_logprobs or choices, got the keys {list(entry)[:5]}")
+
+
+def _row_of(position: Any) -> Row:
+    """Return one position: a list of {token, logprob}, or an object from token to a number or to {logprob}."""
+    if isinstance(position, list):
+        pairs = [(token["token"], token["logprob"]) for token in position]
+    else:
+        pairs = [(token, told["logprob"] if isinstance(told, dict) else told) for token, told in position.items()]
+    return (
+        np.array([_token_id(token) for token, _ in pairs], dtype=np.int64),
+        np.array([logprob for _, logprob in pairs], dtype=np.float64),
+    )
+
+
+def _token_id(token: str) -> int:
+    digits = token.removeprefix("token_id:")
+    if not (digits.isascii() and digits.isdigit()) or len(digits) > 18:
+        raise ValueError(
+            f"it names the token {token[:40]!r} by its text; ask the server for ids (return_tokens_as_token_ids)"
+        )
+    return int(digits)
