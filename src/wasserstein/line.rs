@@ -130,8 +130,9 @@ impl<T: Number> Pieces<'_, T> {
     }
 }
 
+/// The larger of two, or NaN if either is: a gap between infinities must not pass for none.
 fn larger(best: f64, gap: f64) -> f64 {
-    if gap > best { gap } else { best }
+    if best.is_nan() || gap <= best { best } else { gap }
 }
 
 impl<T: Number> Gaps for Pieces<'_, T> {
