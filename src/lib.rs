@@ -13,6 +13,7 @@
 //! terms, pair     the second pass: terms of two distributions, seen from the larger side
 //! divergences     the table: one row a divergence
 //! entropy, order  what concerns one row only
+//! topk, known     rows of which only the largest probabilities are listed;   completions: what their tails allow
 //! ```
 //!
 //! ```
@@ -28,10 +29,12 @@
 
 pub mod batch;
 pub mod compare;
+pub mod completions;
 pub mod divergences;
 pub mod entropy;
 pub mod error;
 pub mod evaluate;
+pub mod known;
 pub mod linear;
 pub mod moments;
 pub mod order;
@@ -44,6 +47,7 @@ pub mod scalar;
 pub mod simd;
 pub mod sweep;
 pub mod terms;
+pub mod topk;
 
 #[cfg(feature = "python")]
 mod python;

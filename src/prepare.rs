@@ -45,7 +45,7 @@ impl<'a> Side<'a> {
     }
 
     /// Fails if log-probabilities are not normalised; `lse` is known if no temperature was applied.
-    fn check_log_probs(&self, lse: f64, parallel: bool) -> Result<()> {
+    pub fn check_log_probs(&self, lse: f64, parallel: bool) -> Result<()> {
         if self.kind != Kind::LogProbs {
             return Ok(());
         }

@@ -23,6 +23,7 @@ from kullback.divergences import (
 )
 from kullback.estimators import SampledKL, sampled_kl
 from kullback.gradients import value_and_grad
+from kullback.topk import TopK, compare_topk
 
 if TYPE_CHECKING:
     from kullback.scoring import score
@@ -32,7 +33,9 @@ __version__ = version()
 __all__ = [
     "Comparison",
     "SampledKL",
+    "TopK",
     "compare",
+    "compare_topk",
     "cross_entropy",
     "divergence",
     "divergence_names",

@@ -7,6 +7,7 @@ mod arrays;
 mod call;
 mod divergences;
 mod machine;
+mod topk;
 
 /// The fast kernels behind the public functions of `kullback`.
 #[pyo3::pymodule]
@@ -23,6 +24,9 @@ mod _native {
     use super::machine::{
         available_isas, build_profile, exp_sum, isa, num_threads, read_rate, set_isa, set_num_threads,
     };
+
+    #[pymodule_export]
+    use super::topk::{compare_topk, top_k};
 
     #[pymodule_init]
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {

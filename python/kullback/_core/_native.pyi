@@ -11,6 +11,7 @@ __all__ = [
     "available_isas",
     "build_profile",
     "compare",
+    "compare_topk",
     "divergence",
     "exp_sum",
     "isa",
@@ -19,6 +20,7 @@ __all__ = [
     "registry",
     "set_isa",
     "set_num_threads",
+    "top_k",
 ]
 
 __version__: Final[str]
@@ -48,6 +50,23 @@ def compare(
     threads: int,
     /,
 ) -> dict[str, npt.NDArray[Any]]: ...
+def compare_topk(
+    p: npt.NDArray[Any],
+    ids_p: npt.NDArray[np.int32] | None,
+    log_tails_p: npt.NDArray[np.float64] | None,
+    kind_p: str,
+    q: npt.NDArray[Any],
+    ids_q: npt.NDArray[np.int32] | None,
+    log_tails_q: npt.NDArray[np.float64] | None,
+    kind_q: str,
+    vocab_size: int,
+    tail: str,
+    threads: int,
+    /,
+) -> npt.NDArray[np.float64]: ...
+def top_k(
+    rows: npt.NDArray[Any], k: int, kind: str, temperature: float, threads: int, /
+) -> npt.NDArray[np.float64]: ...
 def registry() -> list[str]: ...
 def num_threads() -> int: ...
 def set_num_threads(n: int, /) -> None: ...
