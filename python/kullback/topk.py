@@ -212,7 +212,7 @@ class TopK:
         return np.asarray(np.count_nonzero(self.ids.reshape(-1, self.k)[rows] >= 0, axis=-1) == self.vocab_size)
 
     def _checked_tail(self, log_tail: ArrayLike) -> Array:
-        given = np.ascontiguousarray(as_float64(as_array(log_tail, "log_tail")))
+        given = np.asarray(as_float64(as_array(log_tail, "log_tail")), order="C")
         if given.shape != self.shape:
             raise ValueError(f"log_tail must have the leading shape {self.shape}, got {given.shape}")
         return given

@@ -111,6 +111,7 @@ def match(p: Listed, q: Listed, vocab_size: int) -> Known:
     return Known(_weighted(larger, t), alone, (p.tail, q.tail), unseen, moved)
 
 
+@np.errstate(all="ignore")
 def evaluate(p: Listed, q: Listed, vocab_size: int, tail: str) -> Array:
     """Return the four divergences, or their four lowest and four highest values."""
     if tail == "renormalize":
@@ -144,8 +145,7 @@ def lowest(known: Known, caps: tuple[float, float]) -> Array:
             return known.bucket()
         return np.asarray(known.common + _terms(_log(a), _log(of_q)) + _terms(_log(of_p), _log(b)))
     x, y, shares = best_completion(np.exp(known.alone[0]), np.exp(known.alone[1]), known.tails, caps, known.unseen)
-    with np.errstate(divide="ignore"):
-        beside = _terms(np.log(x), known.alone[1]) + _terms(known.alone[0], np.log(y))
+    beside = _terms(np.log(x), known.alone[1]) + _terms(known.alone[0], np.log(y))
     return np.asarray(known.common + beside + _terms(_log(shares[0]), _log(shares[1])))
 
 
@@ -192,9 +192,8 @@ def highest(known: Known, caps: tuple[float, float]) -> Array:
             apart = np.zeros(known.unseen)
             x_rest, y_rest = apart.copy(), apart.copy()
             x_rest[: len(x)], y_rest[known.unseen - len(y) :] = x, y[::-1]
-            with np.errstate(divide="ignore"):
-                total = _terms(np.log(_padded(beside_q, q.size)), q) + _terms(p, np.log(_padded(beside_p, p.size)))
-                total += _terms(np.log(x_rest), np.log(y_rest))
+            total = _terms(np.log(_padded(beside_q, q.size)), q) + _terms(p, np.log(_padded(beside_p, p.size)))
+            total += _terms(np.log(x_rest), np.log(y_rest))
             best = np.maximum(best, total)
     # A corner keeps every other token empty, so an infinity was met if one is possible.
     return np.asarray(known.common + np.where(_infinite(known, corners), np.inf, best))
@@ -277,18 +276,16 @@ def _log(x: float) -> float:
 def _terms(log_p: npt.ArrayLike, log_q: npt.ArrayLike) -> Array:
     """Sum f(p, q) for each of the four divergences."""
     p, q = np.broadcast_arrays(np.atleast_1d(log_p), np.atleast_1d(log_q))
-    with np.errstate(invalid="ignore"):
-        return _weighted(np.exp(np.maximum(p, q)), q - p)
+    return _weighted(np.exp(np.maximum(p, q)), q - p)
 
 
 def _weighted(larger: Array, t: Array) -> Array:
     """Sum the larger probability times each generator at t = ln q/p."""
-    with np.errstate(all="ignore"):
-        s = -np.abs(np.where(np.isnan(t), 0.0, t))
-        down, up = phi(s), phi_mirrored(s)
-        rows = [np.where(t > 0.0, up, down), np.where(t > 0.0, down, up)]
-        rows += [(0.25 + 0.25 * np.exp(s)) * psi2(s), -0.5 * np.expm1(s)]
-        terms = np.array(rows)
-        # What is infinite counts even if the probability beside it has underflowed.
-        weighted = np.multiply(larger, terms, out=terms, where=np.isfinite(terms))
-        return np.asarray(weighted.sum(axis=-1))
+    s = -np.abs(np.where(np.isnan(t), 0.0, t))
+    down, up = phi(s), phi_mirrored(s)
+    rows = [np.where(t > 0.0, up, down), np.where(t > 0.0, down, up)]
+    rows += [(0.25 + 0.25 * np.exp(s)) * psi2(s), -0.5 * np.expm1(s)]
+    terms = np.array(rows)
+    # What is infinite counts even if the probability beside it has underflowed.
+    weighted = np.multiply(larger, terms, out=terms, where=np.isfinite(terms))
+    return np.asarray(weighted.sum(axis=-1))
