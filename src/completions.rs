@@ -28,8 +28,10 @@ pub fn lowest(known: &Known, caps: [f64; 2]) -> Four {
     }
     let waters = [0, 1].map(|side| Water::new(known.alone[side].iter().map(|&log| (libm::exp(log), 1.0)).collect()));
     let levels = Levels::find(&waters, known.tail, caps, known.unseen as f64);
-    let beside_q = waters[1].items.iter().map(|item| terms(Mass::new(caps[0].min(levels.s * item.0)), Mass::new(item.0)));
-    let beside_p = waters[0].items.iter().map(|item| terms(Mass::new(item.0), Mass::new(caps[1].min(levels.w * item.0))));
+    let beside_q =
+        waters[1].items.iter().map(|item| terms(Mass::new(caps[0].min(levels.s * item.0)), Mass::new(item.0)));
+    let beside_p =
+        waters[0].items.iter().map(|item| terms(Mass::new(item.0), Mass::new(caps[1].min(levels.w * item.0))));
     let rest = terms(Mass::new(levels.unseen[0]), Mass::new(levels.unseen[1]));
     // What no token has room for stands beside probabilities that are known to be 0.
     let left = |side: usize, level: f64| {
@@ -182,9 +184,11 @@ pub fn highest(known: &Known, caps: [f64; 2]) -> Four {
     }
     let crowd = Crowd::new(known, corners);
     let infinite = [infinite(known, corners, 0), infinite(known, corners, 1), false, false];
-    std::array::from_fn(|which| {
-        if infinite[which] { f64::INFINITY } else { known.common[which] + crowd.largest(which) }
-    })
+    std::array::from_fn(
+        |which| {
+            if infinite[which] { f64::INFINITY } else { known.common[which] + crowd.largest(which) }
+        },
+    )
 }
 
 /// True if some completion gives the side mass where the other has none.
@@ -266,10 +270,7 @@ struct Crowd {
 
 impl Crowd {
     fn new(known: &Known, corners: [Corner; 2]) -> Self {
-        let sides = [
-            Beside::new(corners[0], &known.alone[1], false),
-            Beside::new(corners[1], &known.alone[0], true),
-        ];
+        let sides = [Beside::new(corners[0], &known.alone[1], false), Beside::new(corners[1], &known.alone[0], true)];
         Self { sides, n: known.unseen }
     }
 
@@ -300,11 +301,7 @@ impl Crowd {
     fn value(&self, beside: [usize; 2], rests: [bool; 2]) -> Four {
         let [x, y] = [0, 1].map(|side| {
             let corner = self.sides[side].corner;
-            Corner {
-                full: corner.full - beside[side],
-                rest: if rests[side] { 0.0 } else { corner.rest },
-                ..corner
-            }
+            Corner { full: corner.full - beside[side], rest: if rests[side] { 0.0 } else { corner.rest }, ..corner }
         });
         let known = add(self.sides[0].total(beside[0], rests[0]), self.sides[1].total(beside[1], rests[1]));
         add(known, together(x, y, self.n))

@@ -7,10 +7,15 @@
 //! never negative, taken from the larger side through t = log q/p as everywhere in this crate. `docs/topk.md` derives
 //! what the tails allow.
 
+use std::cmp::Ordering;
+
 use crate::scalar::{phi, phi_mirrored, psi2};
 
 /// The divergences, in the order of [`Four`].
 pub const NAMES: [&str; 4] = ["kl", "reverse_kl", "js", "total_variation"];
+
+/// A tail that is 1 less a list, and smaller than this share of what lies outside the largest, is but rounding.
+const FLOOR: f64 = 1.0 / (1u64 << 49) as f64;
 
 /// One number for each of [`NAMES`].
 pub type Four = [f64; 4];
@@ -113,12 +118,12 @@ impl List {
             return None;
         }
         entries.sort_unstable_by_key(|&(id, _)| id);
-        let slack = one_less(&entries);
+        let (slack, outside) = one_less(&entries);
         let known = log_tail.filter(|_| entries.len() < vocabulary).map(libm::exp);
         // The total less 1.
         let (tail, excess) = match known {
             Some(tail) => (tail, tail - slack),
-            None if slack > 0.0 && entries.len() < vocabulary => (slack, 0.0),
+            None if slack > FLOOR * outside && entries.len() < vocabulary => (slack, 0.0),
             None => (0.0, -slack),
         };
         let shift = libm::log1p(excess);
@@ -126,30 +131,33 @@ impl List {
             return None;
         }
         let smallest = entries.iter().fold(f64::INFINITY, |least, &(_, log)| least.min(log)) - shift;
-        entries.iter_mut().for_each(|(_, log)| *log -= shift);
+        for (_, log) in &mut entries {
+            *log -= shift;
+        }
         Some(Self { entries, tail: tail / (1.0 + excess), derived: known.is_none(), smallest })
     }
 
     /// The list as a whole distribution.
     fn alone(&self) -> Option<Self> {
-        let mass = one_less(&self.entries);
-        let shift = libm::log1p(-mass);
+        let shift = libm::log1p(-one_less(&self.entries).0);
         let entries = self.entries.iter().map(|&(id, log)| (id, log - shift)).collect();
-        shift.is_finite().then(|| Self { entries, tail: 0.0, derived: true, smallest: self.smallest - shift })
+        shift.is_finite().then_some(Self { entries, tail: 0.0, derived: true, smallest: self.smallest - shift })
     }
 }
 
-/// 1 less the listed mass. Only what lies outside the largest is rounded: 1 − e^l is exact to its own last digits.
-fn one_less(entries: &[(i32, f64)]) -> f64 {
+/// 1 less the listed mass, and 1 less the largest. Only what lies outside the largest is rounded: 1 − e^l is exact to
+/// its own last digits.
+fn one_less(entries: &[(i32, f64)]) -> (f64, f64) {
     let mut top: Option<usize> = None;
     for (i, entry) in entries.iter().enumerate() {
         if top.is_none_or(|at| entry.1 > entries[at].1) {
             top = Some(i);
         }
     }
-    let Some(top) = top else { return 1.0 };
+    let Some(top) = top else { return (1.0, 1.0) };
+    let outside = -libm::expm1(entries[top].1);
     let others = entries.iter().enumerate().filter(|&(i, _)| i != top).map(|(_, &(_, log))| -libm::exp(log));
-    exact_sum(std::iter::once(-libm::expm1(entries[top].1)).chain(others))
+    (exact_sum(std::iter::once(outside).chain(others)), outside)
 }
 
 /// Two lists, matched.
@@ -180,18 +188,18 @@ impl Known {
         while i < p.entries.len() || j < q.entries.len() {
             let next = |list: &List, at: usize| list.entries.get(at).map_or(i64::MAX, |entry| i64::from(entry.0));
             let (a, b) = (next(p, i), next(q, j));
-            if a < b {
-                alone[0].push(p.entries[i].1);
-            } else if b < a {
-                alone[1].push(q.entries[j].1);
-            } else {
-                let (from, to) = (p.entries[i].1, q.entries[j].1);
-                let (larger, t) = (libm::exp(from.max(to)), to - from);
-                common = add(common, terms_at(larger, t));
-                if !t.is_nan() {
-                    moved.add(-larger * libm::expm1(-t.abs()) * if t > 0.0 { 1.0 } else { -1.0 });
+            match a.cmp(&b) {
+                Ordering::Less => alone[0].push(p.entries[i].1),
+                Ordering::Greater => alone[1].push(q.entries[j].1),
+                Ordering::Equal => {
+                    let (from, to) = (p.entries[i].1, q.entries[j].1);
+                    let (larger, t) = (libm::exp(from.max(to)), to - from);
+                    common = add(common, terms_at(larger, t));
+                    if !t.is_nan() {
+                        moved.add(-larger * libm::expm1(-t.abs()) * if t > 0.0 { 1.0 } else { -1.0 });
+                    }
+                    both += 1;
                 }
-                both += 1;
             }
             i += usize::from(a <= b);
             j += usize::from(b <= a);

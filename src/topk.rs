@@ -71,7 +71,9 @@ pub fn compare_lists(p: &Source<'_>, q: &Source<'_>, vocabulary: usize, tail: Ta
         match source {
             Source::Lists(lists) => check(lists, vocabulary)?,
             Source::Full(matrix) if matrix.columns() == vocabulary => {}
-            Source::Full(_) => return Err(Error::Shape("a full row has another length than the vocabulary".to_owned())),
+            Source::Full(_) => {
+                return Err(Error::Shape("a full row has another length than the vocabulary".to_owned()));
+            }
         }
     }
     let rows = p.matrix().rows();
@@ -106,7 +108,13 @@ struct RowPair {
     rest: [Option<Vec<f64>>; 2],
 }
 
-fn row_pair(p: &Source<'_>, q: &Source<'_>, index: usize, vocabulary: usize, parallel: bool) -> Result<Option<RowPair>> {
+fn row_pair(
+    p: &Source<'_>,
+    q: &Source<'_>,
+    index: usize,
+    vocabulary: usize,
+    parallel: bool,
+) -> Result<Option<RowPair>> {
     let list = |lists: &Lists<'_>| {
         let columns = lists.log_probs.columns();
         let logs = read(&lists.log_probs.side(index).row);
@@ -122,9 +130,7 @@ fn row_pair(p: &Source<'_>, q: &Source<'_>, index: usize, vocabulary: usize, par
         Ok(Some((List { entries, tail: libm::exp(cut.log_rest), derived: false, smallest }, cut.rest)))
     };
     Ok(match (p, q) {
-        (Source::Lists(p), Source::Lists(q)) => {
-            list(p).zip(list(q)).map(|(p, q)| RowPair { p, q, rest: [None, None] })
-        }
+        (Source::Lists(p), Source::Lists(q)) => list(p).zip(list(q)).map(|(p, q)| RowPair { p, q, rest: [None, None] }),
         (Source::Lists(p), Source::Full(q)) => match list(p) {
             // A row of no distribution on one side does not hide an error on the other.
             None => cut(&q.side(index), &[], parallel)?.and(None),
@@ -196,11 +202,15 @@ fn cut(side: &Side<'_>, ids: &[usize], parallel: bool) -> Result<Option<Cut>> {
     }
     // Relative to the maximum, so that the log-probability of a nearly certain token keeps its digits.
     let mut rest = read(&logs_row);
-    rest.iter_mut().for_each(|log| *log = (*log - top.value) - above);
+    for log in &mut rest {
+        *log = (*log - top.value) - above;
+    }
     let listed = ids.iter().map(|&id| std::mem::replace(&mut rest[id], f64::NEG_INFINITY)).collect();
     let remainder = Row::new(Numbers::F64(&rest), 0, 1, rest.len(), Transform::Keep);
     let log_rest = crate::entropy::log_sum_exp(&remainder, parallel).unwrap_or(f64::NEG_INFINITY);
-    ids.iter().for_each(|&id| rest[id] = f64::NAN);
+    for &id in ids {
+        rest[id] = f64::NAN;
+    }
     rest.retain(|log| !log.is_nan());
     Ok(Some(Cut { listed, log_rest, rest }))
 }

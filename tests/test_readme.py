@@ -14,7 +14,7 @@ def blocks(page):
     return BLOCK.findall((ROOT / page).read_text(encoding="utf-8"))
 
 
-PAGES = [page for page in ["README.md", "docs/numerics.md", "docs/scoring.md"] if blocks(page)]
+PAGES = [page for page in ["README.md", "docs/numerics.md", "docs/scoring.md", "docs/topk.md"] if blocks(page)]
 
 
 def test_the_readme_has_examples():

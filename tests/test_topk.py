@@ -49,6 +49,9 @@ def problems(draw, sorted_tail=False):
     counts = draw(st.integers(1, size)), draw(st.integers(1, size))
     pick = (lambda row, k: top(row, k)) if sorted_tail else (lambda row, k: rng.permutation(size)[:k])
     ids = pick(p, counts[0]), pick(q, counts[1])
+    for row, at in ((p, ids[0]), (q, ids[1])):
+        # An empty tail that 1 less the list makes 1e-17 is another problem than this one.
+        hypothesis.assume(at.size == size or np.delete(row, at).sum() > 0.0)
     return p, q, ids, draw(st.booleans()), rng
 
 
@@ -149,7 +152,9 @@ def cheapest(p, q, a, b, n):
         ratio = (a + p.sum()) / (b + q.sum())
         y = p / ratio if ratio else np.zeros(p.size)
         return ratio * q, y, (a - ratio * q.sum(), b - y.sum())
-    shares = [values / values.sum() if values.sum() else np.full(values.size, 1 / max(values.size, 1)) for values in (q, p)]
+    shares = [
+        values / values.sum() if values.sum() else np.full(values.size, 1 / max(values.size, 1)) for values in (q, p)
+    ]
     return a * shares[0], b * shares[1], (0.0, 0.0)
 
 
@@ -429,7 +434,7 @@ def test_hostile_lists(arguments, error, message):
 
 
 def test_hostile_tails():
-    with pytest.raises(ValueError, match="mass of 1 together with log_tail within 0.01, got 0.7358"):
+    with pytest.raises(ValueError, match=r"mass of 1 together with log_tail within 0.01, got 0\.7358"):
         kb.TopK([0], [-1.0], 5, log_tail=-1.0)
     with pytest.raises(ValueError, match=r"log_tail must have the leading shape \(\), got \(1,\)"):
         kb.TopK([0], [-1.0], 5, log_tail=[-1.0])
@@ -449,7 +454,12 @@ def test_hostile_tails():
         (kb.TopK([[0], [1], [2]], [[-1.0]] * 3, 5), {}, ValueError, r"shapes that broadcast, got \(2,\) and \(3,\)"),
         (np.zeros(6), {}, ValueError, r"q must have rows of the vocab_size 5 of the other side, got shape \(6,\)"),
         (np.array(0.0), {}, ValueError, r"got shape \(\)"),
-        (np.full((2, 5), -0.5), {"input": "weights"}, ValueError, "q must not hold negative weights, got -0.5 in row 0"),
+        (
+            np.full((2, 5), -0.5),
+            {"input": "weights"},
+            ValueError,
+            "q must not hold negative weights, got -0.5 in row 0",
+        ),
         (np.full((2, 5), 0.5), {"input": "probs"}, ValueError, "q must hold probabilities that sum to 1"),
         (np.zeros((2, 5)), {"input": "log_probs"}, ValueError, "q must hold log-probabilities whose log-sum-exp"),
         (np.full(5, np.nan), {"nan_policy": "raise"}, ValueError, "the result is NaN for row 0"),
@@ -469,6 +479,8 @@ def test_two_full_rows_are_for_compare():
 
 def test_lists_that_are_no_top_k():
     p = kb.TopK([[0], [1]], np.log([[0.5], [0.125]]), 4)
-    message = "unseen tokens of p must fit below its least listed probability, got a tail of 0.875 where 0.375 fits in row 1"
+    message = (
+        "unseen tokens of p must fit below its least listed probability, got a tail of 0.875 where 0.375 fits in row 1"
+    )
     with pytest.raises(ValueError, match=message):
         kb.compare_topk(p, p, tail="bounds", sorted_tail=True)

@@ -7,7 +7,7 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from kullback._core import backend, reference, tails, validation
+from kullback._core import backend, tails, validation
 from kullback._core.arrays import as_array, as_float32, as_float64
 from kullback._core.types import Array, ArrayLike, Kind, NanPolicy
 from kullback._core.validation import NORMALISATION_TOLERANCE, Problem
@@ -72,8 +72,8 @@ class TopK:
                 "ids and log_probs must have one shape (..., k) with k at least 1, "
                 f"got {numbers.shape} and {logs.shape}"
             )
-        outside = (numbers < -1) | (numbers >= self.vocab_size) if numbers.dtype.kind == "i" else (
-            numbers >= self.vocab_size
+        outside = (
+            (numbers < -1) | (numbers >= self.vocab_size) if numbers.dtype.kind == "i" else (numbers >= self.vocab_size)
         )
         if outside.any():
             row, at = _first(outside)
@@ -142,7 +142,7 @@ class TopK:
         found: Array = np.empty((0, 2 * k + 1))
         if problem.n_rows:
             native = functools.partial(_native_top_k, problem, k)
-            found = backend.run(problem, native, functools.partial(_top_k, problem, k))
+            found = backend.run(problem, native, functools.partial(tails.top_k, problem, k))
         undefined = np.isnan(found[:, -1])
         problem.check_defined(undefined)
         made = cls.__new__(cls)
@@ -176,8 +176,8 @@ class TopK:
         step = max(1, _BLOCK // self.k)
         for start in range(0, self.n_rows, step):
             rows = slice(start, start + step)
-            slack, complete = _one_less(logs[rows]), self._complete(rows)
-            masses[rows] = np.where(complete, 0.0 * slack, np.maximum(slack, 0.0))
+            (slack, outside), complete = _one_less(logs[rows]), self._complete(rows)
+            masses[rows] = np.where(complete | (slack <= tails.FLOOR * outside), 0.0 * slack, slack)
             if self.log_tail is not None:
                 given = np.exp(self.log_tail.reshape(-1)[rows])
                 masses[rows] = np.where(complete, masses[rows], given / (1.0 + (given - slack)))
@@ -223,7 +223,9 @@ class TopK:
         twice = (ordered[:, 1:] == ordered[:, :-1]) & (ordered[:, 1:] >= 0)
         if twice.any():
             row, column = np.argwhere(twice)[0]
-            raise ValueError(f"ids must not repeat in a row, got {ordered[row, column]} twice in {self._name(start + row)}")
+            raise ValueError(
+                f"ids must not repeat in a row, got {ordered[row, column]} twice in {self._name(start + row)}"
+            )
         padded = (ids < 0) & (logs != -np.inf)
         if padded.any():
             row, column = np.argwhere(padded)[0]
@@ -234,7 +236,7 @@ class TopK:
             row, column = np.argwhere(positive)[0]
             where = f"{self._name(start + row)}, column {column}"
             raise ValueError(f"log_probs must not be above 0, got {logs[row, column]:.4g} in {where}")
-        mass = 1.0 - _one_less(logs)
+        mass = 1.0 - _one_less(logs)[0]
         full = self._complete(slice(start, start + len(ids)))
         if self.log_tail is not None:
             mass = mass + np.where(full, 0.0, np.exp(self.log_tail.reshape(-1)[start : start + len(ids)]))
@@ -316,7 +318,7 @@ def compare_topk(
     0.143841
     >>> bounds = kb.compare_topk(p, q, tail="bounds")
     >>> print(bounds["js_low"].round(4), bounds["js_high"].round(4))
-    0.096 0.3859
+    0.0425 0.4545
     """
     if tail not in _RULES:
         raise validation.unknown_name("tail", tail, _RULES)
@@ -335,7 +337,9 @@ def compare_topk(
     values: Array = np.empty((0, width))
     if problem.n_rows:
         native = functools.partial(_native, problem, broadcast, vocab_size, rule)
-        values = backend.run(problem, native, functools.partial(_evaluate, problem, broadcast, vocab_size, rule))
+        values = backend.run(
+            problem, native, functools.partial(tails.evaluate_rows, problem, broadcast, vocab_size, rule)
+        )
     problem.check_defined(np.isnan(values[:, 0]))
     suffixes = ("_low", "_high") if tail == "bounds" else ("",)
     columns = {
@@ -414,70 +418,18 @@ def _native(problem: Problem, lists: list[Any], vocab_size: int, rule: str, modu
     return values
 
 
-def _evaluate(problem: Problem, lists: list[Any], vocab_size: int, rule: str) -> Array:
-    """Run the NumPy definition, a pair of rows at a time."""
-    values = np.full((problem.n_rows, 8 if rule.endswith("bounds") else 4), np.nan)
-    for row in range(problem.n_rows):
-        sides: list[tails.Listed | None] = [None, None]
-        for at, side in enumerate(lists):
-            if side is not None:
-                ids, logs, log_tail = side
-                known = None if log_tail is None else float(log_tail[row])
-                with np.errstate(invalid="ignore"):
-                    sides[at] = tails.listed(ids[row], as_float64(logs[row]), known, vocab_size)
-        for at, side in enumerate(lists):
-            if side is None:
-                logs = _full_row(problem, "pq"[at], row)
-                other = sides[1 - at]
-                sides[at] = None if logs is None or other is None else tails.cut(logs, other.ids)
-        if sides[0] is not None and sides[1] is not None:
-            values[row] = tails.evaluate(sides[0], sides[1], vocab_size, rule)
-    return values
-
-
-def _full_row(problem: Problem, argument: str, row: int) -> Array | None:
-    """Return the log-probabilities of a full row, None if it is no distribution."""
-    array = problem.p if argument == "p" or problem.q is None else problem.q
-    alone = Problem(array, None, problem.kind_p, problem.kind_p, 1.0, False, 1)
-    try:
-        with np.errstate(all="ignore"):
-            rows: reference.Rows = reference.load(alone, slice(row, row + 1))
-    except validation.RowError as error:
-        reason, _, at, column, value = error.args
-        raise validation.RowError(reason, argument, at, column, value) from None
-    if not rows.defined[0, 0]:
-        return None
-    return np.asarray(-rows.depth[0] - np.log1p(rows.rest[0]))
-
-
 def _native_top_k(problem: Problem, k: int, module: Any) -> Array:
     found: Array = module.top_k(problem.p, k, problem.kind_p, problem.temperature, problem.threads)
     return found
 
 
-def _top_k(problem: Problem, k: int) -> Array:
-    """Run the NumPy definition: ids, log-probabilities, and the logarithm of the mass of the rest."""
-    found = np.full((problem.n_rows, 2 * k + 1), np.nan)
-    for block in reference.row_blocks(problem):
-        with np.errstate(all="ignore"):
-            rows: reference.Rows = reference.load(problem, block)
-            order = np.argsort(-rows.values, axis=-1, kind="stable")
-            logs = np.take_along_axis(-rows.depth - np.log1p(rows.rest), order, axis=-1)
-            rest = np.log(np.exp(logs[:, k:] - logs[:, k : k + 1]).sum(axis=-1)) if k < problem.width else None
-            tail = np.full(len(logs), -np.inf) if rest is None else np.where(np.isneginf(logs[:, k]), -np.inf, rest)
-            tail = tail if rest is None else tail + logs[:, k]
-            made = np.hstack([order[:, :k].astype(np.float64), logs[:, :k], tail[:, np.newaxis]])
-            found[block] = np.where(rows.defined, made, np.nan)
-    return found
-
-
-def _one_less(logs: npt.NDArray[Any]) -> Array:
-    """Return 1 less the mass of each row; only what lies outside its largest is rounded."""
+def _one_less(logs: npt.NDArray[Any]) -> tuple[Array, Array]:
+    """Return 1 less the mass of each row and 1 less its largest; only what lies outside the largest is rounded."""
     top = np.argmax(logs, axis=-1)[:, np.newaxis]
     wide = logs.astype(np.float64)
     first = -np.expm1(np.take_along_axis(wide, top, axis=-1))[:, 0]
     np.put_along_axis(wide, top, -np.inf, axis=-1)
-    return np.asarray(first - np.exp(wide).sum(axis=-1))
+    return first - np.exp(wide).sum(axis=-1), first
 
 
 def _first(flags: npt.NDArray[np.bool_]) -> tuple[str, tuple[int, ...]]:

@@ -1,4 +1,4 @@
-"""The NumPy arithmetic of :func:`kullback.compare_topk`, one pair of rows at a time.
+"""The NumPy arithmetic of :class:`kullback.TopK` and :func:`kullback.compare_topk`, one pair of rows at a time.
 
 docs/topk.md derives the bounds. Everything here follows it literally: levels by bisection, corners one by one.
 """
@@ -12,10 +12,16 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from kullback._core.reference import phi, phi_mirrored, psi2
+from kullback._core import validation
+from kullback._core.arrays import as_float64
+from kullback._core.reference import Rows, load, phi, phi_mirrored, psi2, row_blocks
 from kullback._core.types import Array
+from kullback._core.validation import Problem
 
 NAMES = ("kl", "reverse_kl", "js", "total_variation")
+
+#: A tail that is 1 less a list, and smaller than this share of what lies outside the largest, is but rounding.
+FLOOR = 2.0**-49
 
 _NONE = -math.inf
 
@@ -45,25 +51,26 @@ def listed(ids: npt.NDArray[Any], logs: Array, log_tail: float | None, vocab_siz
     ids, logs = ids[kept], logs[kept]
     order = np.argsort(ids)
     ids, logs = ids[order], logs[order]
-    slack = one_less(logs)
+    slack, outside = one_less(logs)
     complete = ids.size == vocab_size
     derived = log_tail is None or complete
     if not derived:
         tail = math.exp(log_tail or 0.0)
         excess = tail - slack
     else:
-        tail, excess = (slack, 0.0) if slack > 0.0 and not complete else (0.0, -slack)
+        tail, excess = (slack, 0.0) if slack > FLOOR * outside and not complete else (0.0, -slack)
     if not -1.0 < excess < math.inf:
         return None
     return Listed(ids, logs - math.log1p(excess), tail / (1.0 + excess), derived)
 
 
-def one_less(logs: Array) -> float:
-    """Return 1 less the mass of a list; only what lies outside its largest is rounded."""
+def one_less(logs: Array) -> tuple[float, float]:
+    """Return 1 less the mass of a list and 1 less its largest; only what lies outside the largest is rounded."""
     if not logs.size:
-        return 1.0
+        return 1.0, 1.0
     top = int(np.argmax(logs))
-    return math.fsum([-math.expm1(logs[top]), *(-np.exp(np.delete(logs, top)))])
+    outside = -math.expm1(logs[top])
+    return math.fsum([outside, *(-np.exp(np.delete(logs, top)))]), outside
 
 
 def cut(logs: Array, ids: npt.NDArray[Any]) -> Listed:
@@ -201,7 +208,7 @@ def highest(known: Known, caps: tuple[float, float]) -> Array:
 
 def _placings(corner: Array, known: int, n: int) -> Iterator[tuple[Array, Array]]:
     """Split a corner (largest first) into masses beside the smallest known tokens, and on the unlisted ones."""
-    full = corner[:-1] if corner.size and corner[-1] < corner[0] or corner.size == 1 else corner
+    full = corner[:-1] if corner.size == 1 or (corner.size and corner[-1] < corner[0]) else corner
     rest = corner[full.size :]
     for i, with_rest in itertools.product(range(full.size + 1), (False, True) if rest.size else (False,)):
         beside = np.append(full[:i], rest if with_rest else [])
@@ -261,7 +268,7 @@ def _settled(values: Array, cap: float, level: float, total: float) -> Array:
 
 def _whole(row: Listed) -> Listed | None:
     """Take a list as a whole distribution."""
-    less = one_less(row.logs)
+    less, _ = one_less(row.logs)
     return Listed(row.ids, row.logs - math.log1p(-less), 0.0, True) if less < 1.0 else None
 
 
@@ -289,3 +296,55 @@ def _weighted(larger: Array, t: Array) -> Array:
     # What is infinite counts even if the probability beside it has underflowed.
     weighted = np.multiply(larger, terms, out=terms, where=np.isfinite(terms))
     return np.asarray(weighted.sum(axis=-1))
+
+
+def evaluate_rows(problem: Problem, lists: list[Any], vocab_size: int, rule: str) -> Array:
+    """Run the NumPy definition, a pair of rows at a time."""
+    values = np.full((problem.n_rows, 8 if rule.endswith("bounds") else 4), np.nan)
+    for row in range(problem.n_rows):
+        sides: list[Listed | None] = [None, None]
+        for at, side in enumerate(lists):
+            if side is not None:
+                ids, logs, log_tail = side
+                known = None if log_tail is None else float(log_tail[row])
+                with np.errstate(invalid="ignore"):
+                    sides[at] = listed(ids[row], as_float64(logs[row]), known, vocab_size)
+        for at, side in enumerate(lists):
+            if side is None:
+                logs = _full_row(problem, "pq"[at], row)
+                other = sides[1 - at]
+                sides[at] = None if logs is None or other is None else cut(logs, other.ids)
+        if sides[0] is not None and sides[1] is not None:
+            values[row] = evaluate(sides[0], sides[1], vocab_size, rule)
+    return values
+
+
+def _full_row(problem: Problem, argument: str, row: int) -> Array | None:
+    """Return the log-probabilities of a full row, None if it is no distribution."""
+    array = problem.p if argument == "p" or problem.q is None else problem.q
+    alone = Problem(array, None, problem.kind_p, problem.kind_p, 1.0, False, 1)
+    try:
+        with np.errstate(all="ignore"):
+            rows: Rows = load(alone, slice(row, row + 1))
+    except validation.RowError as error:
+        reason, _, at, column, value = error.args
+        raise validation.RowError(reason, argument, at, column, value) from None
+    if not rows.defined[0, 0]:
+        return None
+    return np.asarray(-rows.depth[0] - np.log1p(rows.rest[0]))
+
+
+def top_k(problem: Problem, k: int) -> Array:
+    """Run the NumPy definition: ids, log-probabilities, and the logarithm of the mass of the rest."""
+    found = np.full((problem.n_rows, 2 * k + 1), np.nan)
+    for block in row_blocks(problem):
+        with np.errstate(all="ignore"):
+            rows: Rows = load(problem, block)
+            order = np.argsort(-rows.values, axis=-1, kind="stable")
+            logs = np.take_along_axis(-rows.depth - np.log1p(rows.rest), order, axis=-1)
+            rest = np.log(np.exp(logs[:, k:] - logs[:, k : k + 1]).sum(axis=-1)) if k < problem.width else None
+            tail = np.full(len(logs), -np.inf) if rest is None else np.where(np.isneginf(logs[:, k]), -np.inf, rest)
+            tail = tail if rest is None else tail + logs[:, k]
+            made = np.hstack([order[:, :k].astype(np.float64), logs[:, :k], tail[:, np.newaxis]])
+            found[block] = np.where(rows.defined, made, np.nan)
+    return found
