@@ -7,10 +7,11 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from kullback._core import forces, reference, validation
+from kullback._core import backend, forces, reference, validation
 from kullback._core.reference import Pair
 from kullback._core.registry import definitions
 from kullback._core.types import Array, ArrayLike, Kind, NanPolicy, Values
+from kullback._core.validation import Problem
 
 __all__ = ["value_and_grad"]
 
@@ -53,6 +54,7 @@ def value_and_grad(
     temperature: float = 1.0,
     vocab_size: int | None = None,
     nan_policy: NanPolicy = "propagate",
+    threads: int | None = None,
     **options: float,
 ) -> tuple[Values, npt.NDArray[Any]]:
     r"""Compute a divergence of each row and its gradient with respect to the logits of one side.
@@ -79,7 +81,7 @@ def value_and_grad(
         The side whose logits are moved.
     input : {"probs", "weights", "log_probs", "logits"} or a pair of them, default "logits"
         What the numbers are; the logits of other kinds are the logarithms of the numbers.
-    axis, temperature, vocab_size, nan_policy
+    axis, temperature, vocab_size, nan_policy, threads
         As for :func:`kl_divergence`.
     **options
         ``weight`` of ``js`` (default 0.5, between 0 and 1), ``alpha`` of ``skew_kl`` (default 0.1, between 0 and 1) and
@@ -115,27 +117,59 @@ def value_and_grad(
         raise validation.unknown_name("name", name, _SUPPORTED)
     if wrt not in ("p", "q"):
         raise ValueError(f'wrt must be "p" or "q", got {wrt!r}')
-    force, value_of = _chosen(name, wrt, options)
+    number = _parameter(name, options)
     problem = validation.two_sided(
-        p, q, axis=axis, input=input, temperature=temperature, vocab_size=vocab_size, nan_policy=nan_policy
+        p,
+        q,
+        axis=axis,
+        input=input,
+        temperature=temperature,
+        vocab_size=vocab_size,
+        nan_policy=nan_policy,
+        threads=threads,
     )
     side = problem.p if wrt == "p" or problem.q is None else problem.q
     gradient = np.empty((problem.n_rows, problem.width), np.float64 if side.dtype == np.float64 else np.float32)
     values = np.empty(problem.n_rows)
-    kind = problem.kind_p if wrt == "p" else problem.kind_q
-    divisor = problem.temperature if kind in ("logits", "log_probs") else 1.0
-    try:
-        for rows in reference.row_blocks(problem) if problem.n_rows else ():
-            with np.errstate(all="ignore"):
-                pair: Pair = reference.load(problem, rows)
-                values[rows] = np.where(pair.defined[:, 0], value_of(pair), np.nan)
-                moved = _gradient(name, wrt, pair, force, values[rows]) / divisor
-                gradient[rows] = np.where(pair.defined, moved, np.nan)
-    except validation.RowError as error:
-        raise problem.row_error(*error.args) from None
+    if problem.n_rows:
+        arguments = name, number, wrt, problem, values, gradient
+        backend.run(problem, functools.partial(_native, *arguments), functools.partial(_evaluate, *arguments))
     problem.check_defined(np.isnan(values))
     shaped = gradient.reshape((*problem.leading, problem.width))
     return values.reshape(problem.leading)[()], np.moveaxis(shaped, -1, axis)
+
+
+def _native(
+    name: str, number: float | None, wrt: str, problem: Problem, values: Array, gradient: npt.NDArray[Any], module: Any
+) -> None:
+    module.value_and_grad(
+        name,
+        problem.p,
+        problem.q,
+        problem.kind_p,
+        problem.kind_q,
+        number,
+        wrt,
+        problem.temperature,
+        values,
+        gradient.reshape(-1),
+        problem.threads,
+    )
+
+
+def _evaluate(
+    name: str, number: float | None, wrt: str, problem: Problem, values: Array, gradient: npt.NDArray[Any]
+) -> None:
+    """Run the NumPy definition: both results are written block by block."""
+    force, value_of = _chosen(name, wrt, number)
+    kind = problem.kind_p if wrt == "p" else problem.kind_q
+    divisor = problem.temperature if kind in ("logits", "log_probs") else 1.0
+    for rows in reference.row_blocks(problem):
+        with np.errstate(all="ignore"):
+            pair: Pair = reference.load(problem, rows)
+            values[rows] = np.where(pair.defined[:, 0], value_of(pair), np.nan)
+            moved = _gradient(name, wrt, pair, force, values[rows]) / divisor
+            gradient[rows] = np.where(pair.defined, moved, np.nan)
 
 
 def _gradient(name: str, wrt: str, pair: Pair, force: Force, value: Array) -> Array:
@@ -156,19 +190,25 @@ def _gradient(name: str, wrt: str, pair: Pair, force: Force, value: Array) -> Ar
     return gradient
 
 
-def _chosen(name: str, wrt: str, options: dict[str, float]) -> tuple[Force, Callable[[Pair], Array]]:
+def _chosen(name: str, wrt: str, number: float | None) -> tuple[Force, Callable[[Pair], Array]]:
     """Look up force and value of a name, its parameter filled in."""
     which = 0 if wrt == "q" else 1
+    if number is None:
+        return _PLAIN[name][which], definitions()[name].body
+    _, _, with_parameter, value_of = _WITH_PARAMETER[name]
+    return with_parameter(number)[which], functools.partial(_applied, value_of, number)
+
+
+def _parameter(name: str, options: dict[str, float]) -> float | None:
+    """Check the options of a name; None for a name that has no parameter."""
     parameter = _WITH_PARAMETER[name][0] if name in _WITH_PARAMETER else None
     unknown = [option for option in options if option != parameter]
     if unknown:
         takes = f"takes {parameter}" if parameter else "takes no option of its own"
         raise TypeError(f"{name} {takes}, got {', '.join(unknown)}")
-    if name in _PLAIN:
-        return _PLAIN[name][which], definitions()[name].body
-    option, default, with_parameter, value_of = _WITH_PARAMETER[name]
-    number = _number(option, options.get(option, default), name)
-    return with_parameter(number)[which], functools.partial(_applied, value_of, number)
+    if parameter is None:
+        return None
+    return _number(parameter, options.get(parameter, _WITH_PARAMETER[name][1]), name)
 
 
 def _applied(value_of: Callable[[Pair, float], Array], number: float, pair: Pair) -> Array:

@@ -6,6 +6,7 @@
 mod arrays;
 mod call;
 mod divergences;
+mod gradients;
 mod machine;
 mod topk;
 
@@ -19,6 +20,9 @@ mod _native {
 
     #[pymodule_export]
     use super::divergences::{compare, divergence, registry};
+
+    #[pymodule_export]
+    use super::gradients::{gradient_names, value_and_grad};
 
     #[pymodule_export]
     use super::machine::{

@@ -14,6 +14,7 @@ __all__ = [
     "compare_topk",
     "divergence",
     "exp_sum",
+    "gradient_names",
     "isa",
     "num_threads",
     "read_rate",
@@ -21,6 +22,7 @@ __all__ = [
     "set_isa",
     "set_num_threads",
     "top_k",
+    "value_and_grad",
 ]
 
 __version__: Final[str]
@@ -67,6 +69,21 @@ def compare_topk(
 def top_k(
     rows: npt.NDArray[Any], k: int, kind: str, temperature: float, threads: int, /
 ) -> npt.NDArray[np.float64]: ...
+def value_and_grad(
+    name: str,
+    p: npt.NDArray[Any],
+    q: npt.NDArray[Any],
+    kind_p: str,
+    kind_q: str,
+    parameter: float | None,
+    wrt: str,
+    temperature: float,
+    values: npt.NDArray[np.float64],
+    gradient: npt.NDArray[Any],
+    threads: int,
+    /,
+) -> None: ...
+def gradient_names() -> list[str]: ...
 def registry() -> list[str]: ...
 def num_threads() -> int: ...
 def set_num_threads(n: int, /) -> None: ...
