@@ -332,3 +332,62 @@ fn together(x: Corner, y: Corner, n: usize) -> Four {
     let middle = terms(x_cap, y_cap);
     add(sum, middle.map(|term| if overlap > 2 { (overlap - 2) as f64 * term } else { 0.0 }))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{highest, lowest};
+    use crate::known::{Four, Known, List, Mass, add, terms};
+
+    fn list(entries: &[(i32, f64)], vocabulary: usize) -> List {
+        let logs = entries.iter().map(|&(id, p)| (id, libm::log(p))).collect();
+        List::new(logs, None, vocabulary).unwrap_or_else(|| unreachable!("a distribution"))
+    }
+
+    fn full(p: &[f64], q: &[f64]) -> Four {
+        p.iter().zip(q).map(|(&p, &q)| terms(Mass::new(p), Mass::new(q))).fold([0.0; 4], add)
+    }
+
+    fn assert_near(found: Four, wanted: Four) {
+        for (a, b) in found.into_iter().zip(wanted) {
+            assert!(a == b || (a - b).abs() <= 1e-13 * b.abs().max(1e-3), "{found:?} {wanted:?}");
+        }
+    }
+
+    #[test]
+    fn without_caps_both_ends_are_closed_forms() {
+        let (p, q) = (list(&[(0, 0.5), (1, 0.25)], 8), list(&[(0, 0.25), (2, 0.5)], 8));
+        let known = Known::new(&p, &q, 8);
+        let none = [f64::INFINITY; 2];
+        // a·b = 1/16 < P·Q = 1/8: each tail beside what the other side lists.
+        assert_near(lowest(&known, none), full(&[0.5, 0.25, 0.25], &[0.25, 0.25, 0.5]));
+        assert_near(highest(&known, none), full(&[0.5, 0.25, 0.0, 0.25, 0.0], &[0.25, 0.0, 0.5, 0.0, 0.25]));
+    }
+
+    #[test]
+    fn caps_pour_what_is_left_on_the_unlisted_tokens() {
+        // Ratios 1.5 everywhere would put 0.15 beside q = 0.1; the cap of 0.1 sends the rest to tokens 3 and 4.
+        let (p, q) = (list(&[(0, 0.6), (1, 0.1)], 5), list(&[(0, 0.7), (2, 0.1)], 5));
+        let known = Known::new(&p, &q, 5);
+        let capped = lowest(&known, [0.1, 0.1]);
+        let ways = [0.0f64, 0.05, 0.1].into_iter().flat_map(|x| [0.0, 0.05, 0.1].map(|y| (x, y)));
+        for (x, y) in ways {
+            let (left, right) = (0.5 * (0.3 - x), 0.5 * (0.2 - y));
+            let some = full(&[0.6, 0.1, x, left, left], &[0.7, y, 0.1, right, right]);
+            assert!(capped.iter().zip(some).all(|(low, value)| *low <= value + 1e-15), "{capped:?} {some:?}");
+        }
+        assert_near(capped, full(&[0.6, 0.1, 0.1, 0.1, 0.1], &[0.7, 0.2 / 3.0, 0.1, 0.2 / 3.0, 0.2 / 3.0]));
+    }
+
+    #[test]
+    fn crowded_tails_overlap_where_it_costs_least() {
+        // Two unlisted tokens; p needs three tokens at its cap of 0.1, q two.
+        let (p, q) = (list(&[(0, 0.6), (1, 0.1)], 5), list(&[(0, 0.6), (2, 0.2)], 5));
+        let known = Known::new(&p, &q, 5);
+        let found = highest(&known, [0.1, 0.1]);
+        let of_p = [0.6, 0.1, 0.1, 0.1, 0.1];
+        let ways = [[0.1, 0.1, 0.0], [0.1, 0.0, 0.1], [0.0, 0.1, 0.1]];
+        let values = ways.map(|y| full(&of_p, &[0.6, y[0], 0.2, y[1], y[2]]));
+        let best = values.into_iter().reduce(|a, b| std::array::from_fn(|i| a[i].max(b[i])));
+        assert_near(found, best.unwrap_or([0.0; 4]));
+    }
+}

@@ -13,7 +13,7 @@
 //! terms, pair     the second pass: terms of two distributions, seen from the larger side
 //! divergences     the table: one row a divergence
 //! entropy, order  what concerns one row only
-//! gradients   a divergence and its gradient with respect to logits;   forces: what pushes a logit
+//! gradients   a divergence and its gradient with respect to logits
 //! topk, known     rows of which only the largest probabilities are listed;   completions: what their tails allow
 //! ```
 //!
@@ -35,7 +35,6 @@ pub mod divergences;
 pub mod entropy;
 pub mod error;
 pub mod evaluate;
-pub mod forces;
 pub mod gradients;
 pub mod known;
 pub mod linear;

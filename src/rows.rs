@@ -87,6 +87,8 @@ pub enum Transform {
     Keep,
     /// Division by the temperature.
     Divide(f64),
+    /// Division by the temperature, rounded to float32 in float64 lanes too: narrow numbers in wide lanes.
+    DivideNarrow(f64),
     /// Natural logarithm: a probability beside a logit.
     Log,
     /// Division by the temperature, then subtraction of the row's maximum: logits too large to exponentiate.
@@ -237,6 +239,16 @@ impl<'a> Row<'a> {
         Self { wide: self.wide | wide, ..self }
     }
 
+    /// The same row in float64 lanes, its numbers what they are in float32 ones.
+    pub fn in_wide_lanes(self) -> Self {
+        let narrow = !self.is_wide();
+        let row = self.widened(true);
+        match row.transform {
+            Transform::Divide(temperature) if narrow => row.with(Transform::DivideNarrow(temperature)),
+            _ => row,
+        }
+    }
+
     /// The same row under another transform.
     pub fn with(self, transform: Transform) -> Self {
         Self { transform, ..self }
@@ -246,7 +258,9 @@ impl<'a> Row<'a> {
     pub fn below(self, maximum: f64) -> Self {
         match self.transform {
             Transform::Keep => self.with(Transform::Below(1.0, maximum)),
-            Transform::Divide(temperature) => self.with(Transform::Below(temperature, maximum)),
+            Transform::Divide(temperature) | Transform::DivideNarrow(temperature) => {
+                self.with(Transform::Below(temperature, maximum))
+            }
             Transform::Log | Transform::Below(..) => self,
         }
     }
@@ -290,6 +304,10 @@ impl<'a> Row<'a> {
             Transform::Divide(temperature) => {
                 let temperature = T::from_f64(temperature);
                 out[..len].iter_mut().for_each(|x| *x = *x / temperature);
+            }
+            Transform::DivideNarrow(temperature) => {
+                let temperature = temperature as f32;
+                out[..len].iter_mut().for_each(|x| *x = T::from_f64(f64::from(x.to_f64() as f32 / temperature)));
             }
             Transform::Below(temperature, maximum) => {
                 let (temperature, maximum) = (T::from_f64(temperature), T::from_f64(maximum));

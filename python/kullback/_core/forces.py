@@ -145,8 +145,12 @@ def js_value(pair: Pair, weight: float) -> Array:
 def alpha_value(pair: Pair, alpha: float) -> Array:
     """(sum p^alpha q^(1 - alpha) - 1)/(alpha (alpha - 1)), from the side on which its generator does not cancel."""
     if alpha < 0.5:
-        return alpha_value(mirrored(pair), 1.0 - alpha)
-    power = 1.0 - alpha
+        return _alpha_value(mirrored(pair), 1.0 - alpha, alpha)
+    return _alpha_value(pair, alpha, 1.0 - alpha)
+
+
+def _alpha_value(pair: Pair, alpha: float, power: float) -> Array:
+    """Take alpha >= 1/2, and 1 - alpha to its own last digits."""
     if power == 0.0:
         return pair.total(phi, phi_mirrored)
 

@@ -1,157 +1,16 @@
-//! What pushes a logit: h = ∂D/∂b for the second of two distributions a and b, times b.
-//!
-//! The gradient of D with respect to the logits of b is b·(h − Σ b·h). A *force* is b·h over max(a, b), with the constant
-//! of h (which the mean takes away) chosen so that h = 0 where a = b: close rows lose nothing, because a force is then a
-//! multiple of the log-ratio to first order and never a difference of numbers near 1.
-//!
-//! As the terms of [`crate::divergences`], forces hold in a near block, which is seen from a with t and z of either sign.
-//! Means are taken from the value wherever they are a multiple of it, which is a sum of terms of one sign.
+//! Forces of divergences that have a parameter, in float64 lanes, and what they have in common: logarithms of mixtures.
 
+use super::forces::Force;
 use crate::pair::Pair;
 use crate::simd::{Vector, math};
 use crate::terms::MAX_SUMS;
-
-/// The force of a divergence D(a, b) on b, and the sums that its value and its mean need.
-pub trait Force: Copy + Send + Sync {
-    /// Computed in float64 lanes whatever the rows hold.
-    const WIDE: bool = false;
-    /// The value is KL(a‖b) and the mean 0, so that rows of logits need no sums.
-    const IS_FORWARD: bool = false;
-    /// How many sums are used.
-    const COUNT: usize = 1;
-    /// b·h/max(a, b); `x` is the number of a's row.
-    fn force<V: Vector>(&self, pair: &Pair<V>, x: V) -> V;
-    /// What is summed, over max(a, b).
-    fn sums<V: Vector>(&self, pair: &Pair<V>, x: V) -> [V; 2];
-    /// Value and mean from the sums.
-    fn conclude(&self, sums: &[f64; MAX_SUMS]) -> (f64, f64);
-}
-
-/// KL(a‖b): h = 1 − a/b.
-#[derive(Clone, Copy)]
-pub struct Forward;
-
-impl Force for Forward {
-    const IS_FORWARD: bool = true;
-    #[inline(always)]
-    fn force<V: Vector>(&self, pair: &Pair<V>, _: V) -> V {
-        pair.by_side(V::zero() - pair.z, pair.z)
-    }
-    #[inline(always)]
-    fn sums<V: Vector>(&self, pair: &Pair<V>, _: V) -> [V; 2] {
-        [pair.by_side(pair.phi_down(), pair.phi_up()), V::zero()]
-    }
-    fn conclude(&self, sums: &[f64; MAX_SUMS]) -> (f64, f64) {
-        (sums[0], 0.0)
-    }
-}
-
-/// KL(b‖a): h = log b/a.
-#[derive(Clone, Copy)]
-pub struct Reverse;
-
-impl Force for Reverse {
-    #[inline(always)]
-    fn force<V: Vector>(&self, pair: &Pair<V>, _: V) -> V {
-        pair.by_side(V::zero() - pair.st(), pair.t)
-    }
-    #[inline(always)]
-    fn sums<V: Vector>(&self, pair: &Pair<V>, _: V) -> [V; 2] {
-        [pair.by_side(pair.phi_up(), pair.phi_down()), V::zero()]
-    }
-    fn conclude(&self, sums: &[f64; MAX_SUMS]) -> (f64, f64) {
-        (sums[0], sums[0])
-    }
-}
-
-/// KL(a‖b) + KL(b‖a).
-#[derive(Clone, Copy)]
-pub struct Jeffreys;
-
-impl Force for Jeffreys {
-    const COUNT: usize = 2;
-    #[inline(always)]
-    fn force<V: Vector>(&self, pair: &Pair<V>, x: V) -> V {
-        Forward.force(pair, x) + Reverse.force(pair, x)
-    }
-    #[inline(always)]
-    fn sums<V: Vector>(&self, pair: &Pair<V>, x: V) -> [V; 2] {
-        [Reverse.sums(pair, x)[0], pair.t * pair.z]
-    }
-    fn conclude(&self, sums: &[f64; MAX_SUMS]) -> (f64, f64) {
-        (sums[1], sums[0])
-    }
-}
-
-/// ½·Σ|a − b|: h = ½·sign(b − a), 0 where they are equal.
-#[derive(Clone, Copy)]
-pub struct TotalVariation;
-
-impl Force for TotalVariation {
-    const COUNT: usize = 2;
-    #[inline(always)]
-    fn force<V: Vector>(&self, pair: &Pair<V>, _: V) -> V {
-        let (zero, half) = (V::zero(), V::constant(0.5));
-        let from_a = zero - half * pair.s;
-        let up = if pair.near { V::select(pair.t.lt(zero), zero - from_a, from_a) } else { from_a };
-        V::select(pair.t.eq(zero), zero, pair.by_side(up, half))
-    }
-    #[inline(always)]
-    fn sums<V: Vector>(&self, pair: &Pair<V>, x: V) -> [V; 2] {
-        [V::constant(0.5) * pair.z.abs(), self.force(pair, x)]
-    }
-    fn conclude(&self, sums: &[f64; MAX_SUMS]) -> (f64, f64) {
-        (sums[0], sums[1])
-    }
-}
-
-/// ½·Σ(√a − √b)²: h = ½·(1 − √(a/b)), whose mean is half the value.
-#[derive(Clone, Copy)]
-pub struct SquaredHellinger;
-
-impl Force for SquaredHellinger {
-    #[inline(always)]
-    fn force<V: Vector>(&self, pair: &Pair<V>, _: V) -> V {
-        let half = V::constant(0.5) * pair.h;
-        pair.by_side(V::zero() - pair.root * half, half)
-    }
-    #[inline(always)]
-    fn sums<V: Vector>(&self, pair: &Pair<V>, _: V) -> [V; 2] {
-        [V::constant(0.5) * pair.h * pair.h, V::zero()]
-    }
-    fn conclude(&self, sums: &[f64; MAX_SUMS]) -> (f64, f64) {
-        (sums[0], 0.5 * sums[0])
-    }
-}
-
-/// Jensen-Shannon with equal weights: h = ½·log b/m.
-#[derive(Clone, Copy)]
-pub struct Js;
-
-impl Force for Js {
-    const COUNT: usize = 2;
-    #[inline(always)]
-    fn force<V: Vector>(&self, pair: &Pair<V>, _: V) -> V {
-        let half = V::constant(0.5);
-        let own = pair.by_side(pair.s, V::one());
-        let force = half * own * log_mixture::<V, true>(pair, 0.5);
-        V::zero() - V::select(own.eq(V::zero()), V::zero(), force)
-    }
-    #[inline(always)]
-    fn sums<V: Vector>(&self, pair: &Pair<V>, x: V) -> [V; 2] {
-        [pair.js(), self.force(pair, x)]
-    }
-    fn conclude(&self, sums: &[f64; MAX_SUMS]) -> (f64, f64) {
-        (sums[0], sums[1])
-    }
-}
 
 /// weight·KL(a‖m) + (1 − weight)·KL(b‖m), m = weight·a + (1 − weight)·b: h = (1 − weight)·log b/m.
 #[derive(Clone, Copy)]
 pub struct WeightedJs(pub f64);
 
 impl Force for WeightedJs {
-    const WIDE: bool = true;
+    type Narrow = f64;
     const COUNT: usize = 2;
     #[inline(always)]
     fn force<V: Vector>(&self, pair: &Pair<V>, _: V) -> V {
@@ -161,8 +20,8 @@ impl Force for WeightedJs {
         V::zero() - V::select(own.eq(V::zero()), V::zero(), force)
     }
     #[inline(always)]
-    fn sums<V: Vector>(&self, pair: &Pair<V>, _: V) -> [V; 2] {
-        [to_mixture::<V, false>(pair, self.0), to_mixture::<V, true>(pair, 1.0 - self.0)]
+    fn sums<V: Vector>(&self, pair: &Pair<V>, _: V) -> [V; 3] {
+        [to_mixture::<V, false>(pair, self.0), to_mixture::<V, true>(pair, 1.0 - self.0), V::zero()]
     }
     fn conclude(&self, sums: &[f64; MAX_SUMS]) -> (f64, f64) {
         let of_b = (1.0 - self.0) * sums[1];
@@ -175,7 +34,7 @@ impl Force for WeightedJs {
 pub struct SkewKl(pub f64);
 
 impl Force for SkewKl {
-    const WIDE: bool = true;
+    type Narrow = f64;
     const COUNT: usize = 2;
     #[inline(always)]
     fn force<V: Vector>(&self, pair: &Pair<V>, _: V) -> V {
@@ -185,8 +44,8 @@ impl Force for SkewKl {
         pair.by_side(V::zero() - pull * pair.s / beside_a, pull / beside_b)
     }
     #[inline(always)]
-    fn sums<V: Vector>(&self, pair: &Pair<V>, x: V) -> [V; 2] {
-        [to_mixture::<V, false>(pair, self.0), self.force(pair, x)]
+    fn sums<V: Vector>(&self, pair: &Pair<V>, x: V) -> [V; 3] {
+        [to_mixture::<V, false>(pair, self.0), self.force(pair, x), V::zero()]
     }
     fn conclude(&self, sums: &[f64; MAX_SUMS]) -> (f64, f64) {
         (sums[0], sums[1])
@@ -198,7 +57,7 @@ impl Force for SkewKl {
 pub struct SkewKlFirst(pub f64);
 
 impl Force for SkewKlFirst {
-    const WIDE: bool = true;
+    type Narrow = f64;
     const COUNT: usize = 2;
     #[inline(always)]
     fn force<V: Vector>(&self, pair: &Pair<V>, _: V) -> V {
@@ -210,8 +69,8 @@ impl Force for SkewKlFirst {
         pair.by_side(pull * pair.s / beside_a, V::zero() - pull / beside_b) - log
     }
     #[inline(always)]
-    fn sums<V: Vector>(&self, pair: &Pair<V>, x: V) -> [V; 2] {
-        [to_mixture::<V, true>(pair, self.0), self.force(pair, x)]
+    fn sums<V: Vector>(&self, pair: &Pair<V>, x: V) -> [V; 3] {
+        [to_mixture::<V, true>(pair, self.0), self.force(pair, x), V::zero()]
     }
     fn conclude(&self, sums: &[f64; MAX_SUMS]) -> (f64, f64) {
         (sums[0], sums[1])
@@ -221,13 +80,18 @@ impl Force for SkewKlFirst {
 /// (Σ a^alpha·b^(1 − alpha) − 1)/(alpha·(alpha − 1)), alpha neither 0 nor 1: h = (1 − (a/b)^alpha)/alpha, whose mean is
 /// (1 − alpha) times the value.
 #[derive(Clone, Copy)]
-pub struct Alpha(pub f64);
+pub struct Alpha {
+    /// The power of a.
+    pub alpha: f64,
+    /// 1 − alpha, which need not be rounded where it is the smaller.
+    pub rest: f64,
+}
 
 impl Force for Alpha {
-    const WIDE: bool = true;
+    type Narrow = f64;
     #[inline(always)]
     fn force<V: Vector>(&self, pair: &Pair<V>, _: V) -> V {
-        let alpha = self.0;
+        let alpha = self.alpha;
         let (zero, inverse) = (V::zero(), V::constant(1.0 / alpha));
         let power = pair.t * V::constant(alpha);
         let from_a = zero - pair.s * expm1_any(power);
@@ -236,17 +100,17 @@ impl Force for Alpha {
         }
         // Where a is the larger and alpha positive, e^(alpha·t) could overflow beside a small b.
         let from_a = if alpha > 0.0 {
-            exp_any(pair.t * V::constant(alpha - 1.0)) * expm1_any(zero - power)
+            exp_any(pair.t * V::constant(-self.rest)) * expm1_any(zero - power)
         } else {
             V::select(pair.s.eq(zero), zero, from_a)
         };
         pair.by_side(from_a, zero - expm1_any(zero - power)) * inverse
     }
     #[inline(always)]
-    fn sums<V: Vector>(&self, pair: &Pair<V>, _: V) -> [V; 2] {
+    fn sums<V: Vector>(&self, pair: &Pair<V>, _: V) -> [V; 3] {
         // From the side on which the generator does not cancel; see `alpha_value` of the Python package.
-        let beta = self.0.max(1.0 - self.0);
-        let power = 1.0 - beta;
+        let (beta, power) = (self.alpha.max(self.rest), self.alpha.min(self.rest));
+        let of_a = self.alpha >= self.rest;
         let (zero, one, infinity) = (V::zero(), V::one(), V::constant(f64::INFINITY));
         let (inverse_power, inverse_beta) = (V::constant(1.0 / power), V::constant(1.0 / beta));
         let x = pair.t * V::constant(-power);
@@ -256,49 +120,15 @@ impl Force for Alpha {
         let other = V::select(x.abs().lt(one), pair.s * math::phi_near(zero - x), far);
         let up = (pair.phi_up() - other * inverse_power) * inverse_beta;
         if pair.near {
-            return [if self.0 >= 0.5 { down } else { up }, zero];
+            return [if of_a { down } else { up }, zero, zero];
         }
         let alone = V::constant(if power > 0.0 { 1.0 / power } else { f64::INFINITY });
         let gone = pair.t.eq(infinity);
         let (down, up) = (V::select(gone, alone, down), V::select(gone, inverse_beta, up));
-        [if self.0 >= 0.5 { pair.by_side(down, up) } else { pair.by_side(up, down) }, zero]
+        [if of_a { pair.by_side(down, up) } else { pair.by_side(up, down) }, zero, zero]
     }
     fn conclude(&self, sums: &[f64; MAX_SUMS]) -> (f64, f64) {
-        (sums[0], (1.0 - self.0) * sums[0])
-    }
-}
-
-/// −Σ b·log a: h = −log a, which is (top − x) + above for logits x with that maximum, above = −log of its probability.
-#[derive(Clone, Copy)]
-pub struct CrossEntropy {
-    /// The maximum of a's row.
-    pub top: f64,
-    /// Minus the logarithm of its probability.
-    pub above: f64,
-    /// The row holds weights.
-    pub linear: bool,
-}
-
-impl Force for CrossEntropy {
-    #[inline(always)]
-    fn force<V: Vector>(&self, pair: &Pair<V>, x: V) -> V {
-        let (zero, top) = (V::zero(), V::constant(self.top));
-        let own = pair.by_side(pair.s, V::one());
-        let depth = if self.linear {
-            let none = x.eq(zero);
-            let safe = V::select(none, top, x);
-            V::select(none, V::constant(f64::INFINITY), math::ln_quotient(top, safe, top - safe))
-        } else {
-            top - x
-        };
-        V::select((pair.big * own).eq(zero), zero, own * (depth + V::constant(self.above)))
-    }
-    #[inline(always)]
-    fn sums<V: Vector>(&self, pair: &Pair<V>, x: V) -> [V; 2] {
-        [self.force(pair, x), V::zero()]
-    }
-    fn conclude(&self, sums: &[f64; MAX_SUMS]) -> (f64, f64) {
-        (sums[0], sums[0])
+        (sums[0], self.rest * sums[0])
     }
 }
 
@@ -311,7 +141,7 @@ fn mixtures<V: Vector>(pair: &Pair<V>, share: f64) -> (V, V) {
 
 /// log m/o for o = b if `OF_B` else a, m = share·o + (1 − share)·(the other).
 #[inline(always)]
-fn log_mixture<V: Vector, const OF_B: bool>(pair: &Pair<V>, share: f64) -> V {
+pub fn log_mixture<V: Vector, const OF_B: bool>(pair: &Pair<V>, share: f64) -> V {
     let (zero, one) = (V::zero(), V::one());
     let gain = V::constant(1.0 - share) * pair.z;
     if pair.near {
@@ -377,6 +207,7 @@ fn phi_any<V: Vector>(x: V, known: V, is_near: bool) -> V {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::gradients::forces::{Forward, Jeffreys, Js, Reverse, SquaredHellinger, TotalVariation};
     use crate::pair::LogFrame;
     use crate::simd::{Element, Kernel, Simd, dispatch};
 
@@ -413,7 +244,7 @@ mod tests {
         same_seen_from_either_side(Forward);
         same_seen_from_either_side(Reverse);
         same_seen_from_either_side(Jeffreys);
-        same_seen_from_either_side(TotalVariation);
+        same_seen_from_either_side(TotalVariation::default());
         same_seen_from_either_side(SquaredHellinger);
         same_seen_from_either_side(Js);
         for share in [0.1, 0.5, 0.9] {
@@ -422,7 +253,7 @@ mod tests {
             same_seen_from_either_side(SkewKlFirst(share));
         }
         for alpha in [-1.5, 0.3, 0.7, 2.0] {
-            same_seen_from_either_side(Alpha(alpha));
+            same_seen_from_either_side(Alpha { alpha, rest: 1.0 - alpha });
         }
     }
 }
