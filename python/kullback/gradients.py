@@ -70,6 +70,9 @@ def value_and_grad(
     KL(q || p) where q > 0 = p, is NaN throughout beside its infinite value. Total variation takes the subgradient with
     sign(0) = 0; the Hellinger distance takes 0 where p = q. A row with a NaN, a +inf or no mass is NaN in both results.
 
+    Values are as accurate as those of :func:`divergence`. A coordinate has an error of at most 1e-6 (1e-12 if an input
+    is float64) of the largest :math:`q_i (|h_i| + \sum_j q_j |h_j|)` of its row, with h = 0 where p = q.
+
     Parameters
     ----------
     name : str
