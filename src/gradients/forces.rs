@@ -26,7 +26,7 @@ pub trait Force: Copy + Send + Sync {
     /// b·h/max(a, b); `x` is the number of a's row.
     fn force<V: Vector>(&self, pair: &Pair<V>, x: V) -> V;
     /// What is summed, over max(a, b).
-    fn sums<V: Vector>(&self, pair: &Pair<V>, x: V) -> [V; 3];
+    fn sums<V: Vector>(&self, pair: &Pair<V>, x: V) -> [V; 4];
     /// Value and mean from the sums.
     fn conclude(&self, sums: &[f64; MAX_SUMS]) -> (f64, f64);
     /// The same force, knowing its sums.
@@ -53,8 +53,8 @@ impl Force for Forward {
         pair.by_side(V::zero() - pair.z, pair.z)
     }
     #[inline(always)]
-    fn sums<V: Vector>(&self, pair: &Pair<V>, _: V) -> [V; 3] {
-        [pair.by_side(pair.phi_down(), pair.phi_up()), V::zero(), V::zero()]
+    fn sums<V: Vector>(&self, pair: &Pair<V>, _: V) -> [V; 4] {
+        [pair.by_side(pair.phi_down(), pair.phi_up()), V::zero(), V::zero(), V::zero()]
     }
     fn conclude(&self, sums: &[f64; MAX_SUMS]) -> (f64, f64) {
         (sums[0], 0.0)
@@ -72,8 +72,8 @@ impl Force for Reverse {
         pair.by_side(V::zero() - pair.st(), pair.t)
     }
     #[inline(always)]
-    fn sums<V: Vector>(&self, pair: &Pair<V>, _: V) -> [V; 3] {
-        [pair.by_side(pair.phi_up(), pair.phi_down()), V::zero(), V::zero()]
+    fn sums<V: Vector>(&self, pair: &Pair<V>, _: V) -> [V; 4] {
+        [pair.by_side(pair.phi_up(), pair.phi_down()), V::zero(), V::zero(), V::zero()]
     }
     fn conclude(&self, sums: &[f64; MAX_SUMS]) -> (f64, f64) {
         (sums[0], sums[0])
@@ -92,8 +92,8 @@ impl Force for Jeffreys {
         Forward.force(pair, x) + Reverse.force(pair, x)
     }
     #[inline(always)]
-    fn sums<V: Vector>(&self, pair: &Pair<V>, x: V) -> [V; 3] {
-        [Reverse.sums(pair, x)[0], pair.t * pair.z, V::zero()]
+    fn sums<V: Vector>(&self, pair: &Pair<V>, x: V) -> [V; 4] {
+        [Reverse.sums(pair, x)[0], pair.t * pair.z, V::zero(), V::zero()]
     }
     fn conclude(&self, sums: &[f64; MAX_SUMS]) -> (f64, f64) {
         (sums[1], sums[0])
@@ -125,7 +125,7 @@ impl TotalVariation {
 
 impl Force for TotalVariation {
     type Narrow = f32;
-    const COUNT: usize = 3;
+    const COUNT: usize = 4;
     #[inline(always)]
     fn force<V: Vector>(&self, pair: &Pair<V>, _: V) -> V {
         let half = V::constant(0.5);
@@ -133,17 +133,18 @@ impl Force for TotalVariation {
         own * Self::pick(pair, half, V::zero() - half, V::zero())
     }
     #[inline(always)]
-    fn sums<V: Vector>(&self, pair: &Pair<V>, _: V) -> [V; 3] {
+    fn sums<V: Vector>(&self, pair: &Pair<V>, _: V) -> [V; 4] {
         let (zero, own) = (V::zero(), pair.by_side(pair.s, V::one()));
-        let (grown, shrunk) = (Self::pick(pair, own, zero, zero), Self::pick(pair, zero, own, zero));
-        [V::constant(0.5) * pair.z.abs(), grown, shrunk]
+        let grown = Self::pick(pair, own, zero, zero);
+        let shrunk = Self::pick(pair, zero, own, zero);
+        [V::constant(0.5) * pair.z.abs(), grown, shrunk, Self::pick(pair, zero, zero, own)]
     }
     fn conclude(&self, sums: &[f64; MAX_SUMS]) -> (f64, f64) {
         (sums[0], 0.5 * (sums[1] - sums[2]))
     }
     fn settled(self, sums: &[f64; MAX_SUMS]) -> Self {
-        let equal = (1.0 - sums[1] - sums[2]).max(0.0);
-        Self { grown: sums[2] + 0.5 * equal, shrunk: sums[1] + 0.5 * equal }
+        let equal = 0.5 * sums[3];
+        Self { grown: sums[2] + equal, shrunk: sums[1] + equal }
     }
     #[inline(always)]
     fn centred<V: Vector>(&self, pair: &Pair<V>, _: V, own: V, mean: V) -> V {
@@ -164,8 +165,8 @@ impl Force for SquaredHellinger {
         pair.by_side(V::zero() - pair.root * half, half)
     }
     #[inline(always)]
-    fn sums<V: Vector>(&self, pair: &Pair<V>, _: V) -> [V; 3] {
-        [V::constant(0.5) * pair.h * pair.h, V::zero(), V::zero()]
+    fn sums<V: Vector>(&self, pair: &Pair<V>, _: V) -> [V; 4] {
+        [V::constant(0.5) * pair.h * pair.h, V::zero(), V::zero(), V::zero()]
     }
     fn conclude(&self, sums: &[f64; MAX_SUMS]) -> (f64, f64) {
         (sums[0], 0.5 * sums[0])
@@ -187,8 +188,8 @@ impl Force for Js {
         V::zero() - V::select(own.eq(V::zero()), V::zero(), force)
     }
     #[inline(always)]
-    fn sums<V: Vector>(&self, pair: &Pair<V>, x: V) -> [V; 3] {
-        [pair.js(), self.force(pair, x), V::zero()]
+    fn sums<V: Vector>(&self, pair: &Pair<V>, x: V) -> [V; 4] {
+        [pair.js(), self.force(pair, x), V::zero(), V::zero()]
     }
     fn conclude(&self, sums: &[f64; MAX_SUMS]) -> (f64, f64) {
         (sums[0], sums[1])
@@ -222,8 +223,8 @@ impl Force for CrossEntropy {
         V::select((pair.big * own).eq(zero), zero, own * (depth + V::constant(self.above)))
     }
     #[inline(always)]
-    fn sums<V: Vector>(&self, pair: &Pair<V>, x: V) -> [V; 3] {
-        [self.force(pair, x), V::zero(), V::zero()]
+    fn sums<V: Vector>(&self, pair: &Pair<V>, x: V) -> [V; 4] {
+        [self.force(pair, x), V::zero(), V::zero(), V::zero()]
     }
     fn conclude(&self, sums: &[f64; MAX_SUMS]) -> (f64, f64) {
         (sums[0], sums[0])

@@ -20,8 +20,8 @@ impl Force for WeightedJs {
         V::zero() - V::select(own.eq(V::zero()), V::zero(), force)
     }
     #[inline(always)]
-    fn sums<V: Vector>(&self, pair: &Pair<V>, _: V) -> [V; 3] {
-        [to_mixture::<V, false>(pair, self.0), to_mixture::<V, true>(pair, 1.0 - self.0), V::zero()]
+    fn sums<V: Vector>(&self, pair: &Pair<V>, _: V) -> [V; 4] {
+        [to_mixture::<V, false>(pair, self.0), to_mixture::<V, true>(pair, 1.0 - self.0), V::zero(), V::zero()]
     }
     fn conclude(&self, sums: &[f64; MAX_SUMS]) -> (f64, f64) {
         let of_b = (1.0 - self.0) * sums[1];
@@ -44,8 +44,8 @@ impl Force for SkewKl {
         pair.by_side(V::zero() - pull * pair.s / beside_a, pull / beside_b)
     }
     #[inline(always)]
-    fn sums<V: Vector>(&self, pair: &Pair<V>, x: V) -> [V; 3] {
-        [to_mixture::<V, false>(pair, self.0), self.force(pair, x), V::zero()]
+    fn sums<V: Vector>(&self, pair: &Pair<V>, x: V) -> [V; 4] {
+        [to_mixture::<V, false>(pair, self.0), self.force(pair, x), V::zero(), V::zero()]
     }
     fn conclude(&self, sums: &[f64; MAX_SUMS]) -> (f64, f64) {
         (sums[0], sums[1])
@@ -69,8 +69,8 @@ impl Force for SkewKlFirst {
         pair.by_side(pull * pair.s / beside_a, V::zero() - pull / beside_b) - log
     }
     #[inline(always)]
-    fn sums<V: Vector>(&self, pair: &Pair<V>, x: V) -> [V; 3] {
-        [to_mixture::<V, true>(pair, self.0), self.force(pair, x), V::zero()]
+    fn sums<V: Vector>(&self, pair: &Pair<V>, x: V) -> [V; 4] {
+        [to_mixture::<V, true>(pair, self.0), self.force(pair, x), V::zero(), V::zero()]
     }
     fn conclude(&self, sums: &[f64; MAX_SUMS]) -> (f64, f64) {
         (sums[0], sums[1])
@@ -107,7 +107,7 @@ impl Force for Alpha {
         pair.by_side(from_a, zero - expm1_any(zero - power)) * inverse
     }
     #[inline(always)]
-    fn sums<V: Vector>(&self, pair: &Pair<V>, _: V) -> [V; 3] {
+    fn sums<V: Vector>(&self, pair: &Pair<V>, _: V) -> [V; 4] {
         // From the side on which the generator does not cancel; see `alpha_value` of the Python package.
         let (beta, power) = (self.alpha.max(self.rest), self.alpha.min(self.rest));
         let of_a = self.alpha >= self.rest;
@@ -120,12 +120,12 @@ impl Force for Alpha {
         let other = V::select(x.abs().lt(one), pair.s * math::phi_near(zero - x), far);
         let up = (pair.phi_up() - other * inverse_power) * inverse_beta;
         if pair.near {
-            return [if of_a { down } else { up }, zero, zero];
+            return [if of_a { down } else { up }, zero, zero, zero];
         }
         let alone = V::constant(if power > 0.0 { 1.0 / power } else { f64::INFINITY });
         let gone = pair.t.eq(infinity);
         let (down, up) = (V::select(gone, alone, down), V::select(gone, inverse_beta, up));
-        [if of_a { pair.by_side(down, up) } else { pair.by_side(up, down) }, zero, zero]
+        [if of_a { pair.by_side(down, up) } else { pair.by_side(up, down) }, zero, zero, zero]
     }
     fn conclude(&self, sums: &[f64; MAX_SUMS]) -> (f64, f64) {
         (sums[0], self.rest * sums[0])
