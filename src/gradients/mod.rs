@@ -7,7 +7,8 @@
 //! ```
 //!
 //! The side that is moved is always the second, b: gradients with respect to p exchange the rows. Each pass reads both
-//! rows, the later ones from the cache.
+//! rows, the later ones from the cache. Kernels are compiled only for the lanes that a force can meet (float64 ones for
+//! weights and for what has a parameter), since each counts three times: once an instruction set.
 
 mod forces;
 mod mixed;
@@ -28,7 +29,7 @@ use crate::pool::{Call, install, threads};
 use crate::prepare::{Prepared, Side, prepare};
 use crate::rows::SEGMENT;
 use crate::simd::Vector;
-use crate::terms::{MAX_SUMS, Terms, log_sums, weight_sums};
+use crate::terms::{MAX_SUMS, Terms, log_sums_in, weight_sums_in};
 use forces::{CrossEntropy, Force, Forward, Jeffreys, Js, Reverse, SquaredHellinger, TotalVariation};
 use mixed::{Alpha, SkewKl, SkewKlFirst, WeightedJs};
 use write::{write_logs, write_weights};
@@ -219,9 +220,16 @@ impl Task<'_, '_> {
         let sums = match self.rows {
             Prepared::Nothing => [f64::NAN; MAX_SUMS],
             Prepared::Logs(moments) if F::IS_FORWARD => return (force, moments.kl, 0.0),
-            Prepared::Logs(moments) => log_sums(&lanes_of::<F>(moments), Sums(force), self.parallel),
+            Prepared::Logs(moments) => {
+                let moments = lanes_of::<F>(moments);
+                if moments.wide {
+                    log_sums_in::<f64>(&moments, Sums(force), self.parallel)
+                } else {
+                    log_sums_in::<F::Narrow>(&moments, Sums(force), self.parallel)
+                }
+            }
             Prepared::Weights(a, b, totals) => {
-                weight_sums(a.widened(true), b.widened(true), totals, Sums(force), self.parallel)
+                weight_sums_in::<f64>(a.widened(true), b.widened(true), totals, Sums(force), self.parallel)
             }
         };
         let (value, mean) = force.conclude(&sums);
