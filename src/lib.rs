@@ -17,6 +17,8 @@
 //! entropy, order  what concerns one row only;   renyi_entropy: the other entropies
 //! sinkhorn        entropic optimal transport, a family of its own
 //! wasserstein     transport on the line: sorting, the monotone plan, projections
+//! gradients       a divergence and its gradient with respect to logits
+//! topk, known     rows of which only the largest probabilities are listed;   completions: what their tails allow
 //! ```
 //!
 //! ```
@@ -32,12 +34,15 @@
 
 pub mod batch;
 pub mod compare;
+pub mod completions;
 pub mod cosine;
 pub mod divergences;
 pub mod entropy;
 pub mod error;
 pub mod evaluate;
+pub mod gradients;
 pub mod js_many;
+pub mod known;
 pub mod linear;
 pub mod mixtures;
 pub mod moments;
@@ -56,6 +61,7 @@ pub mod simd;
 pub mod sinkhorn;
 pub mod sweep;
 pub mod terms;
+pub mod topk;
 pub mod wasserstein;
 pub mod weight_kl;
 

@@ -46,9 +46,40 @@ pub fn log1p_and_psi(epsilon: f64) -> (f64, f64) {
     (epsilon - psi, psi)
 }
 
+/// φ(u) = e^u − 1 − u by its series, for |u| ≤ 1/2.
+fn phi_series(u: f64) -> f64 {
+    let sum = (3..=17).rev().fold(1.0, |sum, n| 1.0 + u / f64::from(n) * sum);
+    0.5 * u * u * sum
+}
+
+/// φ(s) for s ≤ 0, infinite at −∞.
+pub fn phi(s: f64) -> f64 {
+    if s > -0.5 { phi_series(s) } else { libm::expm1(s) - s }
+}
+
+/// e^s·φ(−s) = 1 − e^s + s·e^s for s ≤ 0, 1 at −∞.
+pub fn phi_mirrored(s: f64) -> f64 {
+    // Where the clamp acts s·e^s is 0, not NaN.
+    let far = s.max(-800.0);
+    let power = libm::exp(far);
+    if s > -0.5 { power * phi_series(-s) } else { far * power + (1.0 - power) }
+}
+
+/// (1 + a)·ln(1 + a) + (1 − a)·ln(1 − a) at a = tanh(s/2), for s ≤ 0: 2·ln 2 at −∞.
+pub fn psi2(s: f64) -> f64 {
+    let a = libm::tanh(0.5 * s);
+    let square = a * a;
+    if square < 0.0625 {
+        // Σ a^2k/(k·(2k − 1)).
+        return square * (1..=13).rev().fold(0.0, |sum, k| 1.0 / f64::from(k * (2 * k - 1)) + square * sum);
+    }
+    let power = libm::exp(s);
+    2.0 * (std::f64::consts::LN_2 - libm::log1p(power) + power / (1.0 + power) * s.max(-800.0))
+}
+
 #[cfg(test)]
 mod tests {
-    use super::{exponent, power_of_two, psi};
+    use super::{exponent, phi, phi_mirrored, power_of_two, psi, psi2};
 
     #[test]
     fn powers_and_exponents_are_those_of_libm() {
@@ -72,5 +103,24 @@ mod tests {
         }
         assert!((psi(1e-9) / 5e-19 - 1.0).abs() < 1e-8);
         assert!((psi(1.0) - (1.0 - std::f64::consts::LN_2)).abs() < 1e-16);
+    }
+
+    #[test]
+    fn generators_meet_where_their_forms_change_and_have_their_limits() {
+        let join = -0.5f64;
+        let (after, before) = (join, f64::from_bits(join.to_bits() - 1));
+        for (series, direct) in [(phi(before), phi(after)), (phi_mirrored(before), phi_mirrored(after))] {
+            assert!((series / direct - 1.0).abs() < 1e-14, "{series} {direct}");
+        }
+        let join = -2.0 * libm::atanh(0.25);
+        assert!((psi2(join * (1.0 + 1e-12)) / psi2(join * (1.0 - 1e-12)) - 1.0).abs() < 1e-11);
+        for s in [-1e-3, -1e-8] {
+            assert!((phi(s) / (0.5 * s * s * (1.0 + s / 3.0 + s * s / 12.0)) - 1.0).abs() < 1e-10);
+            assert!((phi_mirrored(s) / (0.5 * s * s) - 1.0).abs() < 1e-3);
+            assert!((psi2(s) / (0.25 * s * s) - 1.0).abs() < 1e-6);
+        }
+        let none = f64::NEG_INFINITY;
+        assert_eq!([phi(none), phi_mirrored(none)], [f64::INFINITY, 1.0]);
+        assert!((psi2(none) - 2.0 * std::f64::consts::LN_2).abs() < 1e-15);
     }
 }

@@ -57,7 +57,8 @@ pub fn log_sums(moments: &Moments<'_>, terms: impl Terms, parallel: bool) -> [f6
     }
 }
 
-fn log_sums_in<T: InPlace>(moments: &Moments<'_>, terms: impl Terms, parallel: bool) -> [f64; MAX_SUMS] {
+/// [`log_sums`] in lanes of one type, whatever the rows need.
+pub fn log_sums_in<T: InPlace>(moments: &Moments<'_>, terms: impl Terms, parallel: bool) -> [f64; MAX_SUMS] {
     let (x, y, frame, exact) = (moments.x, moments.y, frame(moments), moments.needs_exact_differences());
     over_segments(
         x.len(),
@@ -178,7 +179,8 @@ pub fn weight_sums(p: Row<'_>, q: Row<'_>, totals: &[Totals; 2], terms: impl Ter
     }
 }
 
-fn weight_sums_in<T: InPlace>(
+/// [`weight_sums`] in lanes of one type.
+pub fn weight_sums_in<T: InPlace>(
     p: Row<'_>,
     q: Row<'_>,
     totals: &[Totals; 2],

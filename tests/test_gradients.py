@@ -7,9 +7,11 @@ import jax.numpy as jnp
 import mpmath
 import numpy as np
 import pytest
-from helpers import assert_close
+from helpers import BACKENDS, DTYPES, KINDS, NATIVE, assert_close, random_rows
 
 import kullback as kb
+from kullback import gradients
+from kullback._core import forces, reference, validation
 
 CASES = [
     ("kl", {}),
@@ -86,13 +88,15 @@ def close_to(actual, expected, rtol=1e-12):
 @pytest.mark.parametrize(("name", "options"), CASES)
 @pytest.mark.parametrize("scale", [3.0, 1e-3, 1e-6])
 def test_finite_differences_in_extended_precision(rng, name, options, wrt, scale):
-    x = rng.normal(size=6) * 2.0
-    y = x + scale * rng.normal(size=6)
-    value, gradient = kb.value_and_grad(name, x, y, wrt=wrt, temperature=1.7, **options)
+    x = rng.normal(size=5) * 2.0
+    y = x + scale * rng.normal(size=5)
     # The temperature divides first, in float64; its chain rule is the other factor.
     expected_value, expected = exact(name, x / 1.7, y / 1.7, wrt, **options)
-    assert_close(value, np.float64(expected_value), 1e-12, name)
-    close_to(gradient, expected / 1.7)
+    for backend in BACKENDS if NATIVE else BACKENDS[:1]:
+        with kb.use_backend(backend):
+            value, gradient = kb.value_and_grad(name, x, y, wrt=wrt, temperature=1.7, **options)
+        assert_close(value, np.float64(expected_value), 1e-12, name)
+        close_to(gradient, expected / 1.7)
 
 
 @pytest.mark.parametrize("wrt", SIDES)
@@ -109,9 +113,160 @@ def test_jax_autodiff(rng, name, options, wrt):
     with jax.enable_x64(True):
         value, gradient = jax.value_and_grad(function, argnums=SIDES.index(wrt))(jnp.asarray(x), jnp.asarray(y))
         value, gradient = np.asarray(value), np.asarray(gradient)
-    got, got_gradient = kb.value_and_grad(name, x, y, wrt=wrt, **options)
-    np.testing.assert_allclose(got, value, rtol=1e-11)
-    close_to(got_gradient, gradient, 1e-11)
+    for backend in BACKENDS if NATIVE else BACKENDS[:1]:
+        with kb.use_backend(backend):
+            got, got_gradient = kb.value_and_grad(name, x, y, wrt=wrt, **options)
+        np.testing.assert_allclose(got, value, rtol=1e-11)
+        close_to(got_gradient, gradient, 1e-11)
+
+
+def parts(name, p, q, wrt="q", input="logits", temperature=1.0, axis=-1, vocab_size=None, **options):
+    """Return the largest of b (|h| + |mean h|) of each row: a coordinate is the difference of such numbers."""
+    problem = validation.two_sided(p, q, input=input, temperature=temperature, axis=axis, vocab_size=vocab_size)
+    force, _ = gradients._chosen(name, wrt, gradients._parameter(name, options))
+    with np.errstate(all="ignore"):
+        pair = reference.load(problem, slice(0, problem.n_rows))
+        sides = forces.mirrored(pair) if wrt == "p" else pair
+        terms = np.abs(forces.weighted(sides, force))
+        if name == "cross_entropy" and wrt == "p":
+            terms = np.nan_to_num(sides.q.probs * (pair.q.depth + np.log1p(pair.q.rest)))
+        largest = (terms + sides.q.probs * terms.sum(axis=-1, keepdims=True)).max(axis=-1)
+        return largest.reshape(*problem.leading, 1)
+
+
+def assert_parity(name, p, q, rtol, **options):
+    """Run one call on both backends; gradients are compared relative to what their coordinates are differences of."""
+    actual, moved = kb.value_and_grad(name, p, q, **options)
+    with kb.use_backend("numpy"):
+        expected, gradient = kb.value_and_grad(name, p, q, **options)
+    what = f"{name} {options}"
+    assert_close(actual, expected, rtol, name, what)
+    assert moved.dtype == gradient.dtype
+    moved, gradient = moved.astype(np.float64), gradient.astype(np.float64)
+    np.testing.assert_array_equal(np.isfinite(moved), np.isfinite(gradient), err_msg=what)
+    kept = np.isfinite(gradient)
+    scale = parts(name, p, q, **options)
+    if name == "hellinger":
+        # A square root has no direction where there is nothing under it.
+        kept &= (expected > 1e-6)[..., np.newaxis]
+        scale = scale / np.where(expected > 1e-6, expected, 1.0)[..., np.newaxis]
+    error = np.where(kept, np.abs(moved - gradient), 0.0) / np.maximum(np.where(np.isfinite(scale), scale, 1.0), 1e-13)
+    assert error.max(initial=0.0) <= rtol, f"{what}: {error.max()}"
+
+
+DTYPE_PAIRS = [
+    ("float64", "float64"),
+    ("float32", "float32"),
+    ("float16", "float32"),
+    ("bfloat16", "bfloat16"),
+    ("float64", "float16"),
+]
+
+
+@pytest.mark.parametrize("dtypes", DTYPE_PAIRS, ids="-".join)
+@pytest.mark.parametrize("kinds", [("logits", "logits"), ("weights", "weights"), ("log_probs", "probs")], ids="-".join)
+def test_backends_agree(native, kinds, dtypes, rng):
+    rtol = 1e-11 if "float64" in dtypes else 1e-6
+    for width in (1, 33, 1200):
+        p, q = (random_rows(rng, (2, width), kind, DTYPES[dtype]) for kind, dtype in zip(kinds, dtypes, strict=True))
+        for (name, options), wrt in itertools.product(CASES, SIDES):
+            temperature = 0.7 if kinds == ("logits", "logits") and width > 1 else 1.0
+            assert_parity(name, p, q, rtol, wrt=wrt, input=kinds, temperature=temperature, **options)
+
+
+@pytest.mark.parametrize("noise", [1.0, 1e-2, 1e-4, 1e-6])
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+def test_backends_agree_on_close_rows(native, noise, dtype, rng):
+    x = random_rows(rng, (2, 3000), "logits", np.float64)
+    x, y = x.astype(dtype), (x + rng.normal(size=x.shape) * noise).astype(dtype)
+    for (name, options), wrt in itertools.product(CASES, SIDES):
+        # In float64 the log-ratio itself is only known to 1e-15.
+        rtol = 1e-6 if dtype == "float32" else 1e-12 + 1e-14 / noise
+        assert_parity(name, x, y, rtol, wrt=wrt, **options)
+
+
+@pytest.mark.parametrize("wrt", SIDES)
+def test_a_nearly_certain_row_keeps_its_digits(native, rng, wrt):
+    """All coordinates come from the mass outside one token, float32 lanes or not."""
+    x, y = (rng.normal(size=(3, 500)).astype(np.float32) for _ in range(2))
+    x[:, 7], y[:, 7] = 22.0, 20.0
+    for name in ("total_variation", "squared_hellinger", "reverse_kl", "js", "jeffreys", "kl"):
+        with kb.use_backend("numpy"):
+            expected = kb.value_and_grad(name, x.astype(np.float64), y.astype(np.float64), wrt=wrt)[1]
+        gradient = kb.value_and_grad(name, x, y, wrt=wrt)[1]
+        scale = np.abs(expected).max(axis=-1, keepdims=True)
+        assert scale.max() < 1e-4
+        np.testing.assert_allclose(gradient / scale, expected / scale, rtol=0.0, atol=2e-6, err_msg=name)
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32", "bfloat16"])
+@pytest.mark.parametrize("kind", KINDS)
+def test_backends_agree_on_zeros_infinities_and_nan(native, kind, dtype, rng):
+    p, q = (random_rows(rng, (24, 45), "weights", np.float64) for _ in range(2))
+    for rows in (p, q):
+        rows[rng.random(rows.shape) < 0.05] = 0.0
+        rows[rng.random(rows.shape[0]) < 0.1] = 0.0
+    shared = rng.random(p.shape[0]) < 0.5
+    q[shared] = np.where(p[shared] == 0.0, 0.0, q[shared])
+    with np.errstate(divide="ignore", invalid="ignore"):
+        if kind in ("probs", "log_probs"):
+            p, q = (rows / rows.sum(axis=-1, keepdims=True) for rows in (p, q))
+        if kind in ("logits", "log_probs"):
+            p, q = np.log(p), np.log(q)
+        p, q = p.astype(DTYPES[dtype]), q.astype(DTYPES[dtype])
+    for rows in (p, q):
+        rows[3, 7], rows[8, 44], rows[9, 0] = np.nan, np.inf, np.nan
+    for (name, options), wrt in itertools.product(CASES, SIDES):
+        assert_parity(name, p, q, 1e-11 if dtype == "float64" else 1e-6, wrt=wrt, input=kind, **options)
+
+
+def test_results_do_not_depend_on_threads_or_instruction_set(native, rng):
+    from kullback._core import _native
+
+    x = (rng.normal(size=(3, 70_001)) * 3.0).astype(np.float32)
+    y = (x + rng.normal(size=x.shape)).astype(np.float32)
+    calls = [("kl", {}), ("js", {}), ("js", {"weight": 0.2}), ("alpha", {"alpha": 0.3})]
+    expected = [kb.value_and_grad(name, x, y, threads=1, **options) for name, options in calls]
+    best = _native.isa()
+    try:
+        for isa, threads in [("scalar", 1), *((isa, 3) for isa in _native.available_isas())]:
+            _native.set_isa(isa)
+            for (name, options), (value, gradient) in zip(calls, expected, strict=True):
+                rows = slice(None) if isa != "scalar" else slice(0, 1)
+                got = kb.value_and_grad(name, x[rows], y[rows], threads=threads, **options)
+                np.testing.assert_array_equal(got[0], value[rows])
+                np.testing.assert_array_equal(got[1], gradient[rows])
+    finally:
+        _native.set_isa(best)
+
+
+def test_strides_and_broadcasting(native, rng):
+    x, y = rng.normal(size=(2, 6, 4, 50))
+    for p, q, options in [
+        (x[::-1, ::2, ::-1], y[:, 1::2, ::-1], {}),
+        (x.transpose(2, 0, 1), y.transpose(2, 0, 1), {"axis": 0}),
+        (x, y[0, 0], {}),
+        (x[0, :1], y[:1], {"vocab_size": 31}),
+    ]:
+        if "axis" not in options:
+            assert_parity("js", p, q, 1e-11, **options)
+        actual = kb.value_and_grad("reverse_kl", p, q, **options)
+        with kb.use_backend("numpy"):
+            expected = kb.value_and_grad("reverse_kl", p, q, **options)
+        for got, wanted in zip(actual, expected, strict=True):
+            np.testing.assert_allclose(got, wanted, rtol=1e-11, atol=1e-16)
+
+
+def test_native_and_python_know_the_same_names(native):
+    from kullback._core import _native
+
+    assert sorted(_native.gradient_names()) == sorted(gradients._SUPPORTED)
+
+
+def test_the_error_is_that_of_p_if_both_sides_are_faulty(backend):
+    for wrt in SIDES:
+        with pytest.raises(ValueError, match="p must not hold negative weights"):
+            kb.value_and_grad("js", [[1.0, -1.0]], [[-1.0, 1.0]], wrt=wrt, input="weights")
 
 
 @pytest.mark.parametrize("name", ["kl", "reverse_kl", "js", "jeffreys", "total_variation", "squared_hellinger"])
@@ -123,7 +278,7 @@ def test_value_is_that_of_the_divergence(backend, rng, name):
     assert gradient.shape == (3, 2, 40)
 
 
-def test_hand_values():
+def test_hand_values(backend):
     # p = (1/2, 1/2), q = (1/4, 3/4).
     p, q = [0.5, 0.5], [0.25, 0.75]
     half = np.array([-1.0, 1.0])
@@ -138,14 +293,14 @@ def test_hand_values():
 
 @pytest.mark.parametrize("wrt", SIDES)
 @pytest.mark.parametrize(("name", "options"), [case for case in CASES if case[0] != "cross_entropy"])
-def test_equal_rows_have_no_gradient(name, options, wrt):
+def test_equal_rows_have_no_gradient(backend, name, options, wrt):
     x = np.array([[0.5, -3.0, 2.0, -np.inf]])
     value, gradient = kb.value_and_grad(name, x, x, wrt=wrt, **options)
     assert value == 0.0
     assert (gradient == 0.0).all()
 
 
-def test_zeros_infinities_and_nan():
+def test_zeros_infinities_and_nan(backend):
     some, none = [0.0, 0.0, -np.inf], [0.0, 0.0, 0.0]
     value, gradient = kb.value_and_grad("kl", none, some)
     assert value == np.inf
@@ -170,7 +325,7 @@ def test_zeros_infinities_and_nan():
             kb.value_and_grad("js", [none, none], [none, bad], nan_policy="raise")
 
 
-def test_dtypes_kinds_and_axes(rng):
+def test_dtypes_kinds_and_axes(backend, rng):
     x, y = rng.normal(size=(2, 5, 4))
     for dtype, expected in [("f8", "f8"), ("f4", "f4"), ("f2", "f4")]:
         assert kb.value_and_grad("kl", x, y.astype(dtype))[1].dtype == expected
@@ -208,6 +363,6 @@ def test_dtypes_kinds_and_axes(rng):
         (("kl",), {"temperature": 0.0}, ValueError, "temperature must be"),
     ],
 )
-def test_hostile_input(arguments, options, error, message):
+def test_hostile_input(backend, arguments, options, error, message):
     with pytest.raises(error, match=message):
         kb.value_and_grad(*arguments, [0.0, -1.0], [0.0, 1.0], **options)

@@ -40,6 +40,7 @@ from kullback.entropic_batch import SinkhornBatchResult, sinkhorn_batch
 from kullback.estimators import SampledKL, sampled_kl
 from kullback.gradients import value_and_grad
 from kullback.pairwise import nearest, pairwise
+from kullback.topk import TopK, compare_topk
 from kullback.transport import sinkhorn_divergence, sinkhorn_points
 
 if TYPE_CHECKING:
@@ -54,12 +55,14 @@ __all__ = [
     "SampledKL",
     "SinkhornBatchResult",
     "SinkhornResult",
+    "TopK",
     "acceptance_rate",
     "alpha_divergence",
     "bhattacharyya_distance",
     "cauchy_schwarz_divergence",
     "chi2_divergence",
     "compare",
+    "compare_topk",
     "cross_entropy",
     "divergence",
     "divergence_names",

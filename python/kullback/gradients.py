@@ -7,10 +7,11 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from kullback._core import forces, reference, validation
+from kullback._core import backend, forces, reference, validation
 from kullback._core.reference import Pair
 from kullback._core.registry import definitions
 from kullback._core.types import Array, ArrayLike, Kind, NanPolicy, Values
+from kullback._core.validation import Problem
 
 __all__ = ["value_and_grad"]
 
@@ -48,6 +49,7 @@ def value_and_grad(
     temperature: float = 1.0,
     vocab_size: int | None = None,
     nan_policy: NanPolicy = "propagate",
+    threads: int | None = None,
     **options: float,
 ) -> tuple[Values, npt.NDArray[Any]]:
     r"""Compute a divergence of each row and its gradient with respect to the logits of one side.
@@ -63,6 +65,9 @@ def value_and_grad(
     KL(q || p) where q > 0 = p, is NaN throughout beside its infinite value. Total variation takes the subgradient with
     sign(0) = 0; the Hellinger distance takes 0 where p = q. A row with a NaN, a +inf or no mass is NaN in both results.
 
+    Values are as accurate as those of :func:`divergence`. A coordinate has an error of at most 1e-6 (1e-12 if an input
+    is float64) of the largest :math:`q_i (|h_i| + \sum_j q_j |h_j|)` of its row, with h = 0 where p = q.
+
     Parameters
     ----------
     name : str
@@ -74,7 +79,7 @@ def value_and_grad(
         The side whose logits are moved.
     input : {"probs", "weights", "log_probs", "logits"} or a pair of them, default "logits"
         What the numbers are; the logits of other kinds are the logarithms of the numbers.
-    axis, temperature, vocab_size, nan_policy
+    axis, temperature, vocab_size, nan_policy, threads
         As for :func:`kl_divergence`.
     **options
         ``weight`` of ``js`` (default 0.5, between 0 and 1), ``alpha`` of ``skew_kl`` (default 0.1, between 0 and 1) and
@@ -110,27 +115,59 @@ def value_and_grad(
         raise validation.unknown_name("name", name, _SUPPORTED)
     if wrt not in ("p", "q"):
         raise ValueError(f'wrt must be "p" or "q", got {wrt!r}')
-    force, value_of = _chosen(name, wrt, options)
+    number = _parameter(name, options)
     problem = validation.two_sided(
-        p, q, axis=axis, input=input, temperature=temperature, vocab_size=vocab_size, nan_policy=nan_policy
+        p,
+        q,
+        axis=axis,
+        input=input,
+        temperature=temperature,
+        vocab_size=vocab_size,
+        nan_policy=nan_policy,
+        threads=threads,
     )
     side = problem.p if wrt == "p" or problem.q is None else problem.q
     gradient = np.empty((problem.n_rows, problem.width), np.float64 if side.dtype == np.float64 else np.float32)
     values = np.empty(problem.n_rows)
-    kind = problem.kind_p if wrt == "p" else problem.kind_q
-    divisor = problem.temperature if kind in ("logits", "log_probs") else 1.0
-    try:
-        for rows in reference.row_blocks(problem) if problem.n_rows else ():
-            with np.errstate(all="ignore"):
-                pair: Pair = reference.load(problem, rows)
-                values[rows] = np.where(pair.defined[:, 0], value_of(pair), np.nan)
-                moved = _gradient(name, wrt, pair, force, values[rows]) / divisor
-                gradient[rows] = np.where(pair.defined, moved, np.nan)
-    except validation.RowError as error:
-        raise problem.row_error(*error.args) from None
+    if problem.n_rows:
+        arguments = name, number, wrt, problem, values, gradient
+        backend.run(problem, functools.partial(_native, *arguments), functools.partial(_evaluate, *arguments))
     problem.check_defined(np.isnan(values))
     shaped = gradient.reshape((*problem.leading, problem.width))
     return values.reshape(problem.leading)[()], np.moveaxis(shaped, -1, axis)
+
+
+def _native(
+    name: str, number: float | None, wrt: str, problem: Problem, values: Array, gradient: npt.NDArray[Any], module: Any
+) -> None:
+    module.value_and_grad(
+        name,
+        problem.p,
+        problem.q,
+        problem.kind_p,
+        problem.kind_q,
+        number,
+        wrt,
+        problem.temperature,
+        values,
+        gradient.reshape(-1),
+        problem.threads,
+    )
+
+
+def _evaluate(
+    name: str, number: float | None, wrt: str, problem: Problem, values: Array, gradient: npt.NDArray[Any]
+) -> None:
+    """Run the NumPy definition: both results are written block by block."""
+    force, value_of = _chosen(name, wrt, number)
+    kind = problem.kind_p if wrt == "p" else problem.kind_q
+    divisor = problem.temperature if kind in ("logits", "log_probs") else 1.0
+    for rows in reference.row_blocks(problem):
+        with np.errstate(all="ignore"):
+            pair: Pair = reference.load(problem, rows)
+            values[rows] = np.where(pair.defined[:, 0], value_of(pair), np.nan)
+            moved = _gradient(name, wrt, pair, force, values[rows]) / divisor
+            gradient[rows] = np.where(pair.defined, moved, np.nan)
 
 
 def _gradient(name: str, wrt: str, pair: Pair, force: Force, value: Array) -> Array:
@@ -151,19 +188,22 @@ def _gradient(name: str, wrt: str, pair: Pair, force: Force, value: Array) -> Ar
     return gradient
 
 
-def _chosen(name: str, wrt: str, options: dict[str, float]) -> tuple[Force, Callable[[Pair], Array]]:
+def _chosen(name: str, wrt: str, number: float | None) -> tuple[Force, Callable[[Pair], Array]]:
     """Look up force and value of a name, its parameter filled in."""
-    which = 0 if wrt == "q" else 1
-    definition = definitions()[name]
-    parameter = definition.parameter
+    which, body = 0 if wrt == "q" else 1, definitions()[name].body
+    if number is None:
+        return _PLAIN[name][which], body
+    return _WITH_PARAMETER[name](number)[which], functools.partial(_applied, body, number)
+
+
+def _parameter(name: str, options: dict[str, float]) -> float | None:
+    """Check the options of a name; None for a name that has no parameter."""
+    parameter = definitions()[name].parameter
     unknown = [option for option in options if parameter is None or option != parameter.name]
     if unknown:
         takes = f"takes {parameter.name}" if parameter else "takes no option of its own"
         raise TypeError(f"{name} {takes}, got {', '.join(unknown)}")
-    if parameter is None:
-        return _PLAIN[name][which], definition.body
-    number = parameter.checked(options.get(parameter.name), name)
-    return _WITH_PARAMETER[name](number)[which], functools.partial(_applied, definition.body, number)
+    return None if parameter is None else parameter.checked(options.get(parameter.name), name)
 
 
 def _applied(body: Callable[..., Array], number: float, pair: Pair) -> Array:

@@ -6,10 +6,12 @@
 mod arrays;
 mod call;
 mod divergences;
+mod gradients;
 mod machine;
 mod pairwise;
 mod points;
 mod sinkhorn;
+mod topk;
 mod wasserstein;
 
 /// The fast kernels behind the public functions of `kullback`.
@@ -22,6 +24,9 @@ mod _native {
 
     #[pymodule_export]
     use super::divergences::{compare, divergence, js_divergence_many, registry};
+
+    #[pymodule_export]
+    use super::gradients::{gradient_names, value_and_grad};
 
     #[pymodule_export]
     use super::machine::{
@@ -42,6 +47,9 @@ mod _native {
 
     #[pymodule_export]
     use super::wasserstein::{monotone_plan, sliced_wasserstein, wasserstein_1d};
+
+    #[pymodule_export]
+    use super::topk::{compare_topk, top_k};
 
     #[pymodule_init]
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {

@@ -13,8 +13,10 @@ __all__ = [
     "available_isas",
     "build_profile",
     "compare",
+    "compare_topk",
     "divergence",
     "exp_sum",
+    "gradient_names",
     "isa",
     "js_divergence_many",
     "monotone_plan",
@@ -36,6 +38,8 @@ __all__ = [
     "sinkhorn_points_slope",
     "sliced_wasserstein",
     "soft_minima",
+    "top_k",
+    "value_and_grad",
     "wasserstein_1d",
 ]
 
@@ -96,6 +100,38 @@ def nearest(
 def js_divergence_many(
     p: npt.NDArray[Any], kind: str, weights: list[float], temperature: float, threads: int, /
 ) -> npt.NDArray[np.float64]: ...
+def compare_topk(
+    p: npt.NDArray[Any],
+    ids_p: npt.NDArray[np.int32] | None,
+    log_tails_p: npt.NDArray[np.float64] | None,
+    kind_p: str,
+    q: npt.NDArray[Any],
+    ids_q: npt.NDArray[np.int32] | None,
+    log_tails_q: npt.NDArray[np.float64] | None,
+    kind_q: str,
+    vocab_size: int,
+    tail: str,
+    threads: int,
+    /,
+) -> npt.NDArray[np.float64]: ...
+def top_k(
+    rows: npt.NDArray[Any], k: int, kind: str, temperature: float, threads: int, /
+) -> npt.NDArray[np.float64]: ...
+def value_and_grad(
+    name: str,
+    p: npt.NDArray[Any],
+    q: npt.NDArray[Any],
+    kind_p: str,
+    kind_q: str,
+    parameter: float | None,
+    wrt: str,
+    temperature: float,
+    values: npt.NDArray[np.float64],
+    gradient: npt.NDArray[Any],
+    threads: int,
+    /,
+) -> None: ...
+def gradient_names() -> list[str]: ...
 def registry() -> list[str]: ...
 def num_threads() -> int: ...
 def set_num_threads(n: int, /) -> None: ...
