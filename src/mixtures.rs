@@ -12,17 +12,17 @@ use crate::simd::{Element, Vector, math};
 
 /// KL(first‖share·first + rest·other), relative to the larger of the two; share + rest = 1, each with its own digits.
 #[inline(always)]
-fn to_mixture<V: Vector>(at: &Sided<V>, first_larger: impl Fn(V, V) -> V, [share, rest]: [f64; 2]) -> V {
+fn to_mixture<V: Vector>(at: &Sided<V>, q_first: bool, [share, rest]: [f64; 2]) -> V {
     let (share, rest) = (V::constant(share), V::constant(rest));
     // Where the divergence is infinite without the share, the share must not vanish either.
     let tiny = V::constant(libm::exp2(V::Elem::MIN_EXPONENT));
-    let first = first_larger(V::one(), at.s);
-    let mixed = first_larger(rest.mul_add(at.s, share), share.mul_add(at.s, rest));
+    let first = at.by_first(q_first, V::one(), at.s);
+    let mixed = at.by_first(q_first, rest.mul_add(at.s, share), share.mul_add(at.s, rest));
     let gap = rest * at.z;
-    let (top, bottom) = (first_larger(first, mixed), first_larger(mixed, first).max(tiny));
+    let (top, bottom) = (at.by_first(q_first, first, mixed), at.by_first(q_first, mixed, first).max(tiny));
     let log = math::ln_quotient(top, bottom, gap);
-    let near = first * math::phi_near(first_larger(V::zero() - log, log));
-    let far = first_larger(log - gap, gap - first * log);
+    let near = first * math::phi_near(at.by_first(q_first, V::zero() - log, log));
+    let far = at.by_first(q_first, log - gap, gap - first * log);
     V::select(log.lt(V::one()), near, far)
 }
 
@@ -42,7 +42,7 @@ impl SkewDivergence {
 impl Addends for SkewDivergence {
     #[inline(always)]
     fn values<V: Vector>(&self, at: &Sided<V>) -> [V; MOST] {
-        let term = to_mixture(at, |p_side, q_side| at.by_side(p_side, q_side), [self.alpha, 1.0 - self.alpha]);
+        let term = to_mixture(at, false, [self.alpha, 1.0 - self.alpha]);
         [at.big * term, V::zero(), V::zero(), V::zero()]
     }
 }
@@ -74,8 +74,8 @@ impl Addends for JensenShannon {
     #[inline(always)]
     fn values<V: Vector>(&self, at: &Sided<V>) -> [V; MOST] {
         let (weight, rest) = (self.weight, 1.0 - self.weight);
-        let of_p = to_mixture(at, |p_side, q_side| at.by_side(p_side, q_side), [weight, rest]);
-        let of_q = to_mixture(at, |q_side, p_side| at.by_side(p_side, q_side), [rest, weight]);
+        let of_p = to_mixture(at, false, [weight, rest]);
+        let of_q = to_mixture(at, true, [rest, weight]);
         let term = V::constant(weight).mul_add(of_p, V::constant(rest) * of_q);
         [at.big * term, V::zero(), V::zero(), V::zero()]
     }

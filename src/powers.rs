@@ -70,21 +70,18 @@ impl Power {
 impl Addends for Power {
     #[inline(always)]
     fn values<V: Vector>(&self, at: &Sided<V>) -> [V; MOST] {
-        let by_first = |first_larger, other_larger| {
-            if self.q_first { at.by_side(other_larger, first_larger) } else { at.by_side(first_larger, other_larger) }
-        };
         let plain = special::exp_any(at.log_power(self.exponents[0], self.exponents[1]));
         let small = at.big * at.s;
         let b = V::constant(self.small);
 
-        let signed = by_first(V::zero() - at.t, at.t);
-        let series = |u| polynomial(u, V::Elem::PHI);
-        let near = by_first(at.big, small) * at.t * at.t * (series(signed) - b * series(b * signed));
+        let signed = at.by_first(self.q_first, V::zero() - at.t, at.t);
+        let series = polynomial(signed, V::Elem::PHI) - b * polynomial(b * signed, V::Elem::PHI);
+        let near = at.by_first(self.q_first, at.big, small) * at.t * at.t * series;
 
         let fraction = special::one_less_exp(b.abs() * at.t) * V::constant(1.0 / self.small.abs());
         let (down, up) = if self.small < 0.0 { (plain, small) } else { (at.big, plain) };
         let gap = at.big * at.z;
-        let far = by_first(down * fraction - gap, gap - up * fraction);
+        let far = at.by_first(self.q_first, down * fraction - gap, gap - up * fraction);
 
         let term = V::select(at.t.lt(V::constant(self.near)), near, far) * V::constant(1.0 / self.large);
         [term, plain, V::zero(), V::zero()]

@@ -39,6 +39,12 @@ impl<V: Vector> Sided<V> {
         V::select(self.q_larger, q_side, p_side)
     }
 
+    /// `first` where the first distribution is the larger, `other` where the other is; `q_first`: q is the first.
+    #[inline(always)]
+    pub fn by_first(&self, q_first: bool, first: V, other: V) -> V {
+        if q_first { self.by_side(other, first) } else { self.by_side(first, other) }
+    }
+
     /// log(p^a · q^b), −∞ where that is zero; neither a nor b is zero.
     #[inline(always)]
     pub fn log_power(&self, a: f64, b: f64) -> V {
@@ -166,11 +172,13 @@ impl<F: Source, A: Addends> Kernel for Pass<'_, F, A> {
             let mut lanes = [S::F64::zero(); MOST];
             for (x, y) in xs.chunks_exact(f64::LANES).zip(ys.chunks_exact(f64::LANES)) {
                 let at = self.source.sided(S::F64::load(x), S::F64::load(y));
-                for ((value, lane), largest) in self.addends.values(&at).into_iter().zip(&mut lanes).zip(&mut largest) {
+                let values = self.addends.values(&at);
+                // By index: iterators, once not inlined, would keep the sums in memory.
+                for i in 0..MOST {
                     if A::LARGEST {
-                        *largest = value.max(*largest);
+                        largest[i] = values[i].max(largest[i]);
                     } else {
-                        *lane = *lane + value;
+                        lanes[i] = lanes[i] + values[i];
                     }
                 }
             }
