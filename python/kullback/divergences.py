@@ -295,9 +295,8 @@ def alpha_divergence(pair: Pair, alpha: float) -> Array:
 
     .. math:: \frac{\sum_i p_i^\alpha q_i^{1 - \alpha} - 1}{\alpha (\alpha - 1)}
 
-    It is finite for every pair of rows if 0 < alpha < 1. For alpha >= 1 it is +inf if p > 0 where q = 0; for alpha <= 0
-    if q > 0 where p = 0. Twice its value is `chi2_divergence` at 2 and `neyman_chi2_divergence` at -1; a quarter of it
-    at 1/2 is `squared_hellinger`.
+    It is finite for 0 < alpha < 1. For alpha >= 1 it is +inf if p > 0 where q = 0, for alpha <= 0 if q > 0 where p = 0.
+    Half of `chi2_divergence` is that at 2, half of `neyman_chi2_divergence` at -1, 4 `squared_hellinger` at 1/2.
 
     References
     ----------
