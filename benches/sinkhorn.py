@@ -112,7 +112,7 @@ def pot(problem: Problem, method: str) -> Solver:
 def ott(problem: Problem, **options: Any) -> Solver:
     """Solve with OTT-JAX, compiled before it is timed."""
     jax: Any = importlib.import_module("jax")
-    jax.config.update("jax_enable_x64", True)
+    jax.config.update("jax_enable_x64", bool(problem.cost.dtype == np.float64))
     geometry: Any = importlib.import_module("ott.geometry.geometry")
     linear_problem: Any = importlib.import_module("ott.problems.linear.linear_problem")
     sinkhorn: Any = importlib.import_module("ott.solvers.linear.sinkhorn")
@@ -124,7 +124,7 @@ def ott(problem: Problem, **options: Any) -> Solver:
         options["momentum"] = acceleration.Momentum(start=100)
     cost = jax.numpy.asarray(problem.cost)
     a, b = (jax.numpy.asarray(w, cost.dtype) for w in (problem.a, problem.b))
-    solver = sinkhorn.Sinkhorn(threshold=0.5 * TOLERANCE, max_iterations=MOST, **options)
+    solver = sinkhorn.Sinkhorn(threshold=0.9 * TOLERANCE, max_iterations=MOST, **options)
 
     @jax.jit
     def run(cost: Any, a: Any, b: Any) -> Any:

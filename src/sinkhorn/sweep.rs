@@ -37,7 +37,7 @@ const GROUP: usize = 8;
 const BLOCK: usize = 1024;
 
 /// Entries that make a chunk worth handing to a thread.
-const CHUNK: usize = 1 << 16;
+const CHUNK: usize = 1 << 17;
 
 /// Most chunks: each has column sums of its own.
 const MOST_CHUNKS: usize = 64;
@@ -56,7 +56,9 @@ pub struct Plan<'a> {
 impl<'a> Plan<'a> {
     /// The cut of `rows` by `columns`.
     pub fn new(rows: usize, columns: usize, parallel: bool, call: &'a Call) -> Self {
-        let chunk = (CHUNK / columns.max(1)).max(rows.div_ceil(MOST_CHUNKS)).next_multiple_of(8);
+        let count = rows.saturating_mul(columns).div_ceil(CHUNK).clamp(1, MOST_CHUNKS);
+        // Of one size, so that two threads get halves.
+        let chunk = rows.div_ceil(count).next_multiple_of(8);
         Self { rows: chunk, parallel: parallel && rows > chunk, call }
     }
 
