@@ -1,8 +1,8 @@
 //! Short rows, sorted side by side: one row a lane, by comparisons that do not depend on the numbers.
 //!
 //! Batcher's merge exchange (Knuth, The Art of Computer Programming 3, algorithm 5.2.2 M) takes about n·(log₂ n)²/4
-//! exchanges for any n, each a minimum and a maximum of whole vectors: no branch, and no rearrangement of lanes. Sixteen
-//! rows of 500 float32 numbers take as long as three rows sorted one by one.
+//! exchanges for any n, each a minimum and a maximum of whole vectors: no branch, and no rearrangement of lanes. Two
+//! thousand pairs of rows of 500 float32 numbers take 7 ms so, all told, and 20 ms sorted one by one, on one core.
 
 use super::order::Number;
 use crate::simd::{Kernel, Lanes, Simd, Vector, dispatch};
