@@ -173,7 +173,7 @@ impl RowPair<'_> {
             Prepared::Weights(..) if fused || entropies => self.one_by_one(&rows, fused, entropies)?,
             _ => Second::default(),
         };
-        let at_target = self.target.map(|target| target_log_probs(&rows, target, &second.peaks, self.parallel));
+        let at_target = self.target.map(|target| target_log_probs(&rows, target, second.peaks.as_ref(), self.parallel));
         let mut wide = None;
         for (column, out) in columns.iter().zip(out) {
             let order = |side: usize| orders.as_ref().map(|orders| &orders[side]);
@@ -275,7 +275,7 @@ fn above(row: &crate::rows::Row<'_>, lse: f64, entry: Entry, parallel: bool) -> 
 }
 
 /// What the target token gets.
-fn target_log_probs(rows: &Prepared<'_>, target: usize, peaks: &Option<[Peak; 2]>, parallel: bool) -> AtTarget {
+fn target_log_probs(rows: &Prepared<'_>, target: usize, peaks: Option<&[Peak; 2]>, parallel: bool) -> AtTarget {
     let log_prob = match rows {
         Prepared::Logs(m) => {
             let lse_x = m.lse_x();

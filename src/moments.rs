@@ -219,8 +219,8 @@ impl<T: InPlace> Kernel for Guess<'_, T> {
                     return Some(Shift { power, offset: 0.0, careful: true });
                 }
                 let (a, b) = (mass::<S, T>(xs, power), mass::<S, T>(ys, power_y));
-                let ratio = math::ln(T::In::<S>::constant(b / a)).largest().to_f64();
-                let offset = ratio + (power_y - power) * LN_2;
+                // To the last digit: in a short row this c is final, and u is 0 where it should be.
+                let offset = libm::log(b / a) + (power_y - power) * LN_2;
                 let offset = if offset.is_finite() { T::from_f64(offset).to_f64() } else { 0.0 };
                 return Some(Shift { power, offset, careful: false });
             }

@@ -116,7 +116,7 @@ fn a_bad_problem_of_a_batch_fails_alone() {
     let costs = [good, bad, good].map(|costs| costs.to_vec());
     let dense: Vec<_> = costs.iter().map(|costs| Dense::new(Entries::F64(costs), 2, 2).expect("a matrix")).collect();
     let problems: Vec<_> = dense.iter().map(|cost| problem(cost, &weights, &weights, 0.1)).collect();
-    let found = solve_batch(&problems, &vec![Options::default(); 3], &Call::new(2)).expect("not stopped");
+    let found = solve_batch(&problems, &[Options::default(); 3], &Call::new(2)).expect("not stopped");
     assert!(found[0].as_ref().is_ok_and(|solution| solution.converged));
     assert!(found[1].as_ref().is_err_and(|flaw| (flaw.row, flaw.column) == (0, 1)));
     assert!(found[2].as_ref().is_ok_and(|solution| solution.converged));
