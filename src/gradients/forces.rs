@@ -7,7 +7,6 @@
 //! As the terms of [`crate::divergences`], forces hold in a near block, which is seen from a with t and z of either sign.
 //! Means are taken from the value wherever they are a multiple of it, which is a sum of terms of one sign.
 
-use super::mixed::log_mixture;
 use crate::pair::Pair;
 use crate::rows::InPlace;
 use crate::simd::{Element, Vector, math};
@@ -174,6 +173,10 @@ impl Force for SquaredHellinger {
 }
 
 /// Jensen-Shannon with equal weights: h = ½·log b/m.
+///
+/// The divergence holds both logarithms, 2·JS = −log m/a − s·log m/b over a, and they differ by t; so the logarithm costs a
+/// division once JS is known, and none of its terms cancel: log m/b is (t − 2·JS)/(1 + s) where a is the larger, and
+/// −(s·t + 2·JS)/(1 + s) where b is.
 #[derive(Clone, Copy)]
 pub struct Js;
 
@@ -182,10 +185,11 @@ impl Force for Js {
     const COUNT: usize = 2;
     #[inline(always)]
     fn force<V: Vector>(&self, pair: &Pair<V>, _: V) -> V {
-        let half = V::constant(0.5);
-        let own = pair.by_side(pair.s, V::one());
-        let force = half * own * log_mixture::<V, true>(pair, 0.5);
-        V::zero() - V::select(own.eq(V::zero()), V::zero(), force)
+        let js = pair.js();
+        let half = V::constant(0.5) / (V::one() + pair.s);
+        let st = pair.st();
+        let from_a = half * (pair.s * (js + js) - st);
+        pair.by_side(from_a, half * (st + (js + js)))
     }
     #[inline(always)]
     fn sums<V: Vector>(&self, pair: &Pair<V>, x: V) -> [V; 4] {

@@ -141,7 +141,7 @@ fn mixtures<V: Vector>(pair: &Pair<V>, share: f64) -> (V, V) {
 
 /// log m/o for o = b if `OF_B` else a, m = share·o + (1 − share)·(the other).
 #[inline(always)]
-pub fn log_mixture<V: Vector, const OF_B: bool>(pair: &Pair<V>, share: f64) -> V {
+fn log_mixture<V: Vector, const OF_B: bool>(pair: &Pair<V>, share: f64) -> V {
     let (zero, one) = (V::zero(), V::one());
     let gain = V::constant(1.0 - share) * pair.z;
     if pair.near {
