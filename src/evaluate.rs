@@ -82,6 +82,10 @@ impl Metric {
         if let Some(value) = self.of_probs(p, q, parallel) {
             return Ok(value);
         }
+        // The pass that finds the normalisers of q and p yields this one, too; errors are for p's side to report first.
+        if let (Metric::Listed(Row::ReverseKl(_)), Ok(rows)) = (self, prepare(q, p, parallel)) {
+            return Ok(value(Kl, &rows, parallel));
+        }
         if self.is_wide() {
             let (p, q) = (p.in_wide_lanes(), q.in_wide_lanes());
             return self.value(&prepare(&p, &q, parallel)?, &p, parallel);
