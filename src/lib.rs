@@ -7,7 +7,7 @@
 //! batch, pool     rows of an array; rows onto threads
 //! evaluate        one divergence of every pair of rows;   compare: many at once;   pairwise: every row with every other
 //! prepare         checks; normalisers; one domain for both sides
-//! rows            a row, cut into segments and blocks, as lanes
+//! rows            a row, cut into segments and blocks, as lanes;   convert: numbers of any type, for the lanes
 //! simd            the instruction set, detected once; lane mathematics
 //! moments, sweep  the first pass over logits: normalisers and KL
 //! weight_kl       KL of probabilities in one read;   linear: totals of weights
@@ -35,6 +35,7 @@
 pub mod batch;
 pub mod compare;
 pub mod completions;
+pub mod convert;
 pub mod cosine;
 pub mod divergences;
 pub mod entropy;

@@ -6,7 +6,9 @@
 
 use half::{bf16, f16};
 
-use crate::simd::{Element, Lanes, Simd, Vector, math};
+use crate::simd::{Simd, Vector, math};
+
+pub use crate::convert::{InPlace, Scratch};
 
 /// Numbers a kernel handles between two additions to its float64 sums.
 pub const BLOCK: usize = 1024;
@@ -80,6 +82,9 @@ impl Numbers<'_> {
     }
 }
 
+/// Bytes of a cache line.
+const CACHE_LINE: usize = 64;
+
 /// Where the numbers of the block after a block lie in memory, to be asked for while that block is worked on: hardware
 /// does not look beyond a page, and a block that is converted first would wait for all of its own at once.
 #[derive(Clone, Copy)]
@@ -120,129 +125,6 @@ pub struct Row<'a> {
     len: usize,
     transform: Transform,
     wide: bool,
-}
-
-/// Numbers of the buffer for what does not fill a vector, and for short rows: a block's buffer takes longer to clear
-/// than they take to compute.
-const SHORT: usize = 64;
-
-/// A buffer a block can be converted into; written only where a row needs it.
-pub struct Scratch<T> {
-    short: Option<[T; SHORT]>,
-    block: Option<[T; BLOCK]>,
-}
-
-impl<T: Element> Scratch<T> {
-    /// An empty buffer.
-    #[inline(always)]
-    pub fn new() -> Self {
-        Self { short: None, block: None }
-    }
-
-    /// Room for `len` numbers.
-    #[inline(always)]
-    #[allow(clippy::unnecessary_lazy_evaluations)] // clearing a buffer is what must not happen again
-    fn get(&mut self, len: usize) -> &mut [T] {
-        let zero = T::from_f64(0.0);
-        if len <= SHORT {
-            &mut self.short.get_or_insert_with(|| [zero; SHORT])[..len]
-        } else {
-            &mut self.block.get_or_insert_with(|| [zero; BLOCK])[..len]
-        }
-    }
-}
-
-impl<T: Element> Default for Scratch<T> {
-    fn default() -> Self {
-        Self::new()
-    }
-}
-
-/// Element types whose rows can be read in place.
-pub trait InPlace: Lanes {
-    /// The numbers, if they are of this type.
-    fn in_place<'a>(numbers: &Numbers<'a>) -> Option<&'a [Self]>;
-    /// Converts `out.len()` numbers.
-    fn convert<S: Simd>(numbers: &Numbers<'_>, start: usize, stride: isize, out: &mut [Self]);
-}
-
-/// Copies strided numbers.
-#[inline(always)]
-fn gather<T: Copy>(from: &[T], start: usize, stride: isize, out: &mut [T]) {
-    if stride == 1 {
-        out.copy_from_slice(&from[start..start + out.len()]);
-        return;
-    }
-    for (i, value) in out.iter_mut().enumerate() {
-        *value = from[start.wrapping_add_signed(stride * i as isize)];
-    }
-}
-
-/// Widens contiguous numbers of two bytes, sixteen at a time.
-#[inline(always)]
-fn widen<V: Vector<Elem = f32>, H: Copy>(
-    from: &[H],
-    out: &mut [f32],
-    load: impl Fn(&[H]) -> V,
-    one: impl Fn(H) -> f32,
-) {
-    let whole = out.len() - out.len() % f32::LANES;
-    let (from, from_rest) = from[..out.len()].split_at(whole);
-    let (out, out_rest) = out.split_at_mut(whole);
-    for (from, out) in from.chunks_exact(f32::LANES).zip(out.chunks_exact_mut(f32::LANES)) {
-        load(from).store(out);
-    }
-    for (&x, out) in from_rest.iter().zip(out_rest) {
-        *out = one(x);
-    }
-}
-
-impl InPlace for f32 {
-    #[inline(always)]
-    fn in_place<'a>(numbers: &Numbers<'a>) -> Option<&'a [f32]> {
-        match numbers {
-            Numbers::F32(n) => Some(n),
-            _ => None,
-        }
-    }
-
-    #[inline(always)]
-    fn convert<S: Simd>(numbers: &Numbers<'_>, start: usize, stride: isize, out: &mut [f32]) {
-        let at = |i: usize| start.wrapping_add_signed(stride * i as isize);
-        match numbers {
-            Numbers::F32(n) => gather(n, start, stride, out),
-            Numbers::F16(n) if stride == 1 => widen(&n[start..], out, S::load_f16, f16::to_f32),
-            Numbers::BF16(n) if stride == 1 => widen(&n[start..], out, S::load_bf16, bf16::to_f32),
-            Numbers::F16(n) => out.iter_mut().enumerate().for_each(|(i, value)| *value = n[at(i)].to_f32()),
-            Numbers::BF16(n) => out.iter_mut().enumerate().for_each(|(i, value)| *value = n[at(i)].to_f32()),
-            Numbers::F64(n) => {
-                out.iter_mut().enumerate().for_each(|(i, value)| *value = n[at(i)] as f32);
-            }
-        }
-    }
-}
-
-impl InPlace for f64 {
-    #[inline(always)]
-    fn in_place<'a>(numbers: &Numbers<'a>) -> Option<&'a [f64]> {
-        match numbers {
-            Numbers::F64(n) => Some(n),
-            _ => None,
-        }
-    }
-
-    #[inline(always)]
-    fn convert<S: Simd>(numbers: &Numbers<'_>, start: usize, stride: isize, out: &mut [f64]) {
-        if let Numbers::F64(n) = numbers {
-            return gather(n, start, stride, out);
-        }
-        let mut narrow = Scratch::<f32>::new();
-        let narrow = narrow.get(out.len());
-        f32::convert::<S>(numbers, start, stride, narrow);
-        for (value, &x) in out.iter_mut().zip(narrow.iter()) {
-            *value = f64::from(x);
-        }
-    }
 }
 
 impl<'a> Row<'a> {
@@ -303,14 +185,20 @@ impl<'a> Row<'a> {
     /// Where the numbers one block after `from` lie.
     #[inline(always)]
     pub fn ahead(&self, from: usize) -> Ahead {
-        let place = self.start.wrapping_add_signed(self.stride * (from + BLOCK) as isize);
+        self.place(from + BLOCK)
+    }
+
+    /// Where the number at `index` lies, inside the array or not.
+    #[inline(always)]
+    fn place(&self, index: usize) -> Ahead {
+        let index = self.start.wrapping_add_signed(self.stride.wrapping_mul(index as isize));
         let (start, width) = match self.numbers {
-            Numbers::F64(n) => (n.as_ptr().wrapping_add(place).cast::<u8>(), 8),
-            Numbers::F32(n) => (n.as_ptr().wrapping_add(place).cast::<u8>(), 4),
-            Numbers::F16(n) => (n.as_ptr().wrapping_add(place).cast::<u8>(), 2),
-            Numbers::BF16(n) => (n.as_ptr().wrapping_add(place).cast::<u8>(), 2),
+            Numbers::F64(n) => (n.as_ptr().cast::<u8>(), 8),
+            Numbers::F32(n) => (n.as_ptr().cast::<u8>(), 4),
+            Numbers::F16(n) => (n.as_ptr().cast::<u8>(), 2),
+            Numbers::BF16(n) => (n.as_ptr().cast::<u8>(), 2),
         };
-        Ahead { start, width }
+        Ahead { start: start.wrapping_add(index.wrapping_mul(width)), width }
     }
 
     /// One number as the kernels see it, in float64.
@@ -395,23 +283,13 @@ impl<'a> Row<'a> {
     }
 
     /// Asks for the memory of the numbers `from .. from + len`, which will be read soon, if they lie side by side.
-    #[allow(clippy::cast_ptr_alignment)] // addresses, never read
     #[inline(always)]
     pub fn prefetch<S: Simd>(&self, from: usize, len: usize) {
-        /// Bytes of a cache line.
-        const LINE: usize = 64;
-        if self.stride != 1 {
-            return;
-        }
-        let start = self.start + from;
-        let (at, size) = match self.numbers {
-            Numbers::F64(n) => (n.as_ptr().wrapping_add(start).cast::<f32>(), 8),
-            Numbers::F32(n) => (n.as_ptr().wrapping_add(start), 4),
-            Numbers::F16(n) => (n.as_ptr().wrapping_add(start).cast::<f32>(), 2),
-            Numbers::BF16(n) => (n.as_ptr().wrapping_add(start).cast::<f32>(), 2),
-        };
-        for offset in (0..len * size).step_by(LINE) {
-            S::F32::prefetch(at.wrapping_byte_add(offset));
+        if self.stride == 1 {
+            let at = self.place(from);
+            for place in (0..len).step_by(CACHE_LINE / at.width) {
+                at.ask::<S::F32>(place);
+            }
         }
     }
 

@@ -1,5 +1,6 @@
 """``kullback bench``: sizes that fit, values checked before they are timed, tables, JSON, charts; no time is judged."""
 
+import itertools
 import json
 import os
 import signal
@@ -237,11 +238,12 @@ def test_rows_repeat_what_was_drawn():
     assert (values[0], values[4096], values[9999]) == (0, 0, 9999 - 2 * 4096)
 
 
-@pytest.mark.parametrize("dtype", list(settings.DTYPES))
-@pytest.mark.parametrize("kind", settings.KINDS)
+# float16 holds no probabilities as small as these; the command refuses them.
+TYPES_AND_KINDS = {*itertools.product(settings.DTYPES, settings.KINDS)} - {("float16", "probs")}
+
+
+@pytest.mark.parametrize(("dtype", "kind"), sorted(TYPES_AND_KINDS))
 def test_every_type_of_every_kind_passes_its_check(dtype, kind):
-    if (dtype, kind) == ("float16", "probs"):
-        pytest.skip("refused")
     data = Data(Plan.of(6, 700, dtype=dtype, kind=kind))
     if kind == "probs":
         np.testing.assert_allclose(data.p.astype(np.float64).sum(axis=-1), 1.0, atol=1e-2)
