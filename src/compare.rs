@@ -216,7 +216,11 @@ impl RowPair<'_> {
             Entry { value: if entropies { row.at(entry.index) } else { 0.0 }, ..entry }
         };
         let tops = [top(0, &moments.x), top(1, &moments.y)];
-        let sums = log_sums(moments, All { tops: tops.map(|top| top.value) }, self.parallel);
+        let terms = All { tops: tops.map(|top| top.value) };
+        let mut sums = log_sums(moments, terms, self.parallel);
+        if moments.shows_in(0.5 * sums[2]) {
+            sums = log_sums(&moments.refined(self.parallel), terms, self.parallel);
+        }
         let peak = |row: &crate::rows::Row<'_>, lse: f64, top: Entry| Peak {
             index: top.index,
             above: above(row, lse, top, self.parallel),

@@ -30,6 +30,8 @@ pub trait Divergence: Copy + Send + Sync {
     const NAME: &'static str;
     /// The value is KL(p‖q), which the pass that finds the normalisers of logits already yields.
     const IS_KL: bool = false;
+    /// An error of the normalisers enters in the first order, where it enters the others squared.
+    const IS_FIRST_ORDER: bool = false;
     /// What is summed. Divergences that differ only in `finish` share it, and its kernels.
     type Term: Term;
     /// The value from the sum of the terms.
@@ -60,7 +62,8 @@ macro_rules! divergences {
     // What a row defines.
     (@define $doc:tt $type:ident $name:literal measure: $measure:ident, $new:expr) => {};
     (@define [$($doc:meta)*] $type:ident $name:literal
-        sum: {$($term:tt)*}, value: |$sum:ident| $finish:expr $(, is_kl: $is_kl:literal)? $(; $($measure:tt)*)?
+        sum: {$($term:tt)*}, value: |$sum:ident| $finish:expr $(, is_kl: $is_kl:literal)? $(, is_first_order: $first:literal)?
+        $(; $($measure:tt)*)?
     ) => {
         $(#[$doc])*
         #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -69,6 +72,7 @@ macro_rules! divergences {
         impl Divergence for $type {
             const NAME: &'static str = $name;
             $(const IS_KL: bool = $is_kl;)?
+            $(const IS_FIRST_ORDER: bool = $first;)?
             type Term = divergences!(@term_type $type, $($term)*);
             #[inline(always)]
             fn finish($sum: f64) -> f64 {
@@ -200,7 +204,9 @@ divergences! {
     /// KL(p‖q) + KL(q‖p).
     Jeffreys = "jeffreys" { sum: {|x| x.t * x.z}, value: |sum| sum }
     /// ½·Σ|p − q|.
-    TotalVariation = "total_variation" { sum: {|x| V::constant(0.5) * x.z.abs()}, value: |sum| sum }
+    TotalVariation = "total_variation" {
+        sum: {|x| V::constant(0.5) * x.z.abs()}, value: |sum| sum, is_first_order: true
+    }
     /// ½·Σ(√p − √q)².
     SquaredHellinger = "squared_hellinger" { sum: {|x| V::constant(0.5) * x.h * x.h}, value: |sum| sum }
     /// √(½·Σ(√p − √q)²).

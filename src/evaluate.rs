@@ -17,7 +17,11 @@ pub fn value<D: Divergence>(_: D, rows: &Prepared<'_>, parallel: bool) -> f64 {
         Prepared::Nothing => return f64::NAN,
         Prepared::Logs(moments) if D::IS_KL => return moments.kl,
         Prepared::Weights(p, q, totals) if D::IS_KL => return weight_kl::of_weights(*p, *q, totals, parallel),
-        Prepared::Logs(moments) => log_sums(moments, Single(D::Term::default()), parallel)[0],
+        Prepared::Logs(moments) => {
+            let sum = |moments| log_sums(moments, Single(D::Term::default()), parallel)[0];
+            let first = sum(moments);
+            if D::IS_FIRST_ORDER && moments.shows_in(first) { sum(&moments.refined(parallel)) } else { first }
+        }
         Prepared::Weights(p, q, totals) => weight_sums(*p, *q, totals, Single(D::Term::default()), parallel)[0],
     };
     D::finish(sum)

@@ -57,6 +57,32 @@ impl Moments<'_> {
         self.base + (self.power * LN_2 + libm::log(self.weights))
     }
 
+    /// True if the rounding of the normalisers shows in a sum that an error of theirs enters in the first order, as it
+    /// does total variation. ε has the digits of a lane, so it must not be much larger than the sum.
+    pub fn shows_in(&self, sum: f64) -> bool {
+        3.0 * sum < self.correction.abs()
+    }
+
+    /// The same from one more pass, around the shift that this one found; itself where that is impossible.
+    #[must_use]
+    pub fn refined(&self, parallel: bool) -> Self {
+        let found =
+            if self.wide { self.around_own_shift::<f64>(parallel) } else { self.around_own_shift::<f32>(parallel) };
+        found.unwrap_or(*self)
+    }
+
+    fn around_own_shift<T: InPlace>(&self, parallel: bool) -> Option<Self> {
+        let offset = T::from_f64(self.offset + self.correction).to_f64();
+        let shift = Shift { power: self.power, offset, careful: false };
+        if self.base != 0.0 || offset == self.offset || shift.power.abs() * LN_2 > MAX_LEVEL {
+            return None;
+        }
+        let sums = pass::<T, true>(self.x, self.y, shift, parallel);
+        let usable = !sums.invalid && !sums.poor && sums.weights > 0.0 && sums.weights.is_finite();
+        let (found, ..) = conclude(self.x, self.y, self.wide, shift, &sums);
+        found.filter(|_| usable).map(|found| Self { kl: self.kl, ..found })
+    }
+
     /// True if what rounding takes from y − x shows beside log-ratios of the size that KL tells.
     pub fn needs_exact_differences(&self) -> bool {
         self.wide || self.kl.is_nan() || offset_shows(self.offset, self.kl)

@@ -67,6 +67,17 @@ def test_peaked_rows(backend, spread, dtype, rng):
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("height", [10.0, 15.0, 20.0, 30.0])
+def test_nearly_certain_rows(backend, height, dtype, rng):
+    """Nearly all mass in one token: what moved is small beside what the normalisers are known to."""
+    for width, noise in itertools.product((2, 1000), (1.0, 1e-2)):
+        x, y = noisy_logits(rng, width, noise, dtype, spread=1.5)
+        x[width // 2] += np.dtype(dtype).type(height)
+        y[width // 2] += np.dtype(dtype).type(height)
+        check(backend, x, y, names=["total_variation", "kl", "js", "squared_hellinger", "jeffreys"])
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("width", [1, 2, 3, 15, 16, 17, 63, 64, 65])
 def test_short_rows(backend, width, dtype, rng):
     check(backend, *noisy_logits(rng, width, 0.1, dtype))
