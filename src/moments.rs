@@ -143,7 +143,8 @@ fn attempt<'a, T: InPlace>(x: Row<'a>, y: Row<'a>, parallel: bool) -> Attempt<'a
             return Attempt::Failed;
         }
         let (outcome, sigma, epsilon) = conclude(x, y, wide, shift, &sums);
-        let Some(found) = outcome else { return Attempt::Invalid };
+        // All of q's mass is lost beside p's: c was hopeless, or q has none, which the maxima tell.
+        let Some(found) = outcome else { return Attempt::Failed };
         if !exact && !sums.infinite && offset_shows(shift.offset, sigma.abs()) {
             exact = true;
             continue;
@@ -203,7 +204,7 @@ fn settled(sums: &Sums, found: &Moments<'_>, sigma: f64, epsilon: f64) -> bool {
     epsilon > -0.75 && (sums.infinite || found.kl >= sigma / 2.0)
 }
 
-/// Results from sums; `None` if q has no mass. Also σ and ε.
+/// Results from sums; `None` if q's mass does not show beside p's. Also σ and ε.
 fn conclude<'a>(x: Row<'a>, y: Row<'a>, wide: bool, shift: Shift, sums: &Sums) -> (Option<Moments<'a>>, f64, f64) {
     let sigma = sums.second / sums.weights;
     let epsilon = sums.gain / sums.weights;
