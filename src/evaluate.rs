@@ -87,7 +87,9 @@ impl Metric {
             return Ok(value);
         }
         // The pass that finds the normalisers of q and p yields this one, too; errors are for p's side to report first.
-        if let (Metric::Listed(Row::ReverseKl(_)), Ok(rows)) = (self, prepare(q, p, parallel)) {
+        if let Metric::Listed(Row::ReverseKl(_)) = self
+            && let Ok(rows) = prepare(q, p, parallel)
+        {
             return Ok(value(Kl, &rows, parallel));
         }
         if self.is_wide() {
