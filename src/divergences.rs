@@ -3,7 +3,8 @@
 //! A row gives its name, its parameter if it has one (with its default), and how it is computed, in one of two ways:
 //!
 //! - `sum`: the term as lane arithmetic on a [`Pair`], relative to max(p, q), and `value`: how the sum of terms becomes
-//!   the value. Computed in the narrowest lanes that hold the numbers.
+//!   the value. Computed in the narrowest lanes that hold the numbers. With the `generator` of a smooth one as a power
+//!   series, close rows of logits take one pass; see [`crate::series`].
 //! - `measure`: a struct that holds whatever its parameter lets it prepare once a call, and takes passes of its own, in
 //!   float64 lanes (see [`crate::sided`]): powers, mixtures, more than one sum.
 //!
@@ -12,6 +13,7 @@
 use crate::cosine::CauchySchwarzMeasure;
 use crate::error::{Error, Result};
 use crate::evaluate::value;
+use crate::jet::Jet;
 use crate::mixtures::{Acceptance, JensenShannon, SkewDivergence};
 use crate::pair::Pair;
 use crate::powers::{AlphaDivergence, RenyiDivergence};
@@ -22,6 +24,10 @@ use crate::simd::Vector;
 pub trait Term: Copy + Default + Send + Sync {
     /// The term divided by max(p, q).
     fn term<V: Vector>(pair: &Pair<V>) -> V;
+    /// g(t) of Σ p·g(log q/p), if it is smooth and no other pass is cheaper; see [`crate::series`].
+    fn generator() -> Option<Jet> {
+        None
+    }
 }
 
 /// A function of a sum of terms of one sign.
@@ -44,19 +50,30 @@ pub trait Measure: Copy + Send + Sync {
     fn is_wide(&self) -> bool;
     /// The value; NaN if a row has no distribution.
     fn value(&self, rows: &Prepared<'_>, parallel: bool) -> f64;
+    /// See [`Term::generator`].
+    fn generator(&self) -> Option<Jet> {
+        None
+    }
+    /// The value from Σ p·g, or `None` where that does not give it.
+    fn of_sum(&self, sum: f64) -> Option<f64> {
+        Some(sum)
+    }
 }
 
 macro_rules! divergences {
-    (@term $type:ident, |$pair:ident| $term:expr) => {
+    (@term $type:ident, |$pair:ident| $term:expr $(, generator: $generator:expr)?) => {
         impl Term for $type {
             #[inline(always)]
             fn term<V: Vector>($pair: &Pair<V>) -> V {
                 $term
             }
+            $(fn generator() -> Option<Jet> {
+                $generator
+            })?
         }
     };
     (@term $type:ident, $other:ident) => {};
-    (@term_type $type:ident, |$pair:ident| $term:expr) => { $type };
+    (@term_type $type:ident, |$pair:ident| $($term:tt)*) => { $type };
     (@term_type $type:ident, $other:ident) => { $other };
 
     // What a row defines.
@@ -85,6 +102,12 @@ macro_rules! divergences {
             }
             fn value(&self, rows: &Prepared<'_>, parallel: bool) -> f64 {
                 value(*self, rows, parallel)
+            }
+            fn generator(&self) -> Option<Jet> {
+                <<Self as Divergence>::Term as Term>::generator()
+            }
+            fn of_sum(&self, sum: f64) -> Option<f64> {
+                Some(Self::finish(sum))
             }
         }
     };
@@ -175,6 +198,20 @@ macro_rules! divergences {
                     $(Row::$type(measure) => measure.value(rows, parallel),)*
                 }
             }
+
+            /// See [`Measure::generator`].
+            pub fn generator(&self) -> Option<Jet> {
+                match self {
+                    $(Row::$type(measure) => measure.generator(),)*
+                }
+            }
+
+            /// See [`Measure::of_sum`].
+            pub fn of_sum(&self, sum: f64) -> Option<f64> {
+                match self {
+                    $(Row::$type(measure) => measure.of_sum(sum),)*
+                }
+            }
         }
     };
 }
@@ -194,7 +231,7 @@ divergences! {
     ReverseKl = "reverse_kl" { sum: {|x| x.by_side(x.phi_up(), x.phi_down())}, value: |sum| sum }
     /// weight·KL(p‖m) + (1 − weight)·KL(q‖m), m = weight·p + (1 − weight)·q.
     Js(weight = 0.5) = "js" {
-        sum: {|x| x.js()}, value: |sum| sum;
+        sum: {|x| x.js(), generator: JensenShannon::new(0.5)?.generator()}, value: |sum| sum;
         measure: JensenShannon, JensenShannon::new(weight)
     }
     /// √JS.
@@ -202,13 +239,16 @@ divergences! {
     /// KL(p‖alpha·p + (1 − alpha)·q).
     SkewKl(alpha = 0.1) = "skew_kl" { measure: SkewDivergence, SkewDivergence::new(alpha) }
     /// KL(p‖q) + KL(q‖p).
-    Jeffreys = "jeffreys" { sum: {|x| x.t * x.z}, value: |sum| sum }
+    Jeffreys = "jeffreys" { sum: {|x| x.t * x.z, generator: Some(Jet::variable() * (Jet::exp(1.0) - Jet::constant(1.0)))}, value: |sum| sum }
     /// ½·Σ|p − q|.
     TotalVariation = "total_variation" {
         sum: {|x| V::constant(0.5) * x.z.abs()}, value: |sum| sum, is_first_order: true
     }
     /// ½·Σ(√p − √q)².
-    SquaredHellinger = "squared_hellinger" { sum: {|x| V::constant(0.5) * x.h * x.h}, value: |sum| sum }
+    SquaredHellinger = "squared_hellinger" {
+        sum: {|x| V::constant(0.5) * x.h * x.h, generator: Some(0.5 * (Jet::exp(1.0) - 2.0 * Jet::exp(0.5)))},
+        value: |sum| sum
+    }
     /// √(½·Σ(√p − √q)²).
     Hellinger = "hellinger" { sum: {SquaredHellinger}, value: |sum| sum.sqrt() }
     /// Σ(p − q)²/q.
@@ -217,7 +257,14 @@ divergences! {
     NeymanChi2 = "neyman_chi2" { measure: AlphaDivergence, AlphaDivergence::times(2.0, -1.0) }
     /// Σ(p − q)²/(p + q).
     TriangularDiscrimination = "triangular_discrimination" {
-        sum: {|x| x.z * x.z / (V::one() + x.s)}, value: |sum| sum
+        sum: {
+            |x| x.z * x.z / (V::one() + x.s),
+            generator: {
+                let (e, one) = (Jet::exp(1.0), Jet::constant(1.0));
+                Some((e - one) * (e - one) / (e + one))
+            }
+        },
+        value: |sum| sum
     }
     /// (Σp^alpha·q^(1 − alpha) − 1)/(alpha·(alpha − 1)).
     Alpha(alpha) = "alpha" { measure: AlphaDivergence, AlphaDivergence::times(1.0, alpha) }

@@ -5,6 +5,7 @@ use crate::divergences::{Divergence, Kl, Row};
 use crate::error::{Error, Result};
 use crate::pool::Call;
 use crate::prepare::{Prepared, Side, prepare};
+use crate::series::Series;
 use crate::terms::{Single, log_sums, weight_sums};
 use crate::weight_kl;
 
@@ -81,9 +82,22 @@ impl Metric {
         }
     }
 
-    /// The value for two rows.
-    pub fn of_sides(&self, p: &Side<'_>, q: &Side<'_>, parallel: bool) -> Result<f64> {
+    /// The series of a smooth divergence, to be made once a call.
+    pub fn series(&self) -> Option<Series> {
+        match self {
+            Metric::Listed(row) => Series::of(*row),
+            Metric::CrossEntropy => None,
+        }
+    }
+
+    /// The value for two rows; `series` is that of this metric.
+    pub fn of_sides(&self, p: &Side<'_>, q: &Side<'_>, series: Option<&Series>, parallel: bool) -> Result<f64> {
         if let Some(value) = self.of_probs(p, q, parallel) {
+            return Ok(value);
+        }
+        if let Some(series) = series
+            && let Some(value) = series.value(p, q, parallel)?
+        {
             return Ok(value);
         }
         // The pass that finds the normalisers of q and p yields this one, too; errors are for p's side to report first.
@@ -131,9 +145,10 @@ pub fn divergence(name: &str, p: &Matrix<'_>, q: &Matrix<'_>, call: &Call) -> Re
 /// A metric of every pair of rows.
 pub fn metric_of_rows(metric: &Metric, p: &Matrix<'_>, q: &Matrix<'_>, call: &Call) -> Result<Vec<f64>> {
     same_shape(p, q)?;
+    let series = metric.series();
     map_rows(p.rows(), p.columns(), 1, call, |index, parallel, out| {
         let (p, q) = sides(p, q, index);
-        out[0] = metric.of_sides(&p, &q, parallel)?;
+        out[0] = metric.of_sides(&p, &q, series.as_ref(), parallel)?;
         Ok(())
     })
 }

@@ -11,6 +11,7 @@
 //! simd            the instruction set, detected once; lane mathematics
 //! moments, sweep  the first pass over logits: normalisers and KL
 //! weight_kl       KL of probabilities in one read;   linear: totals of weights
+//! series, jet     one pass instead, for smooth divergences of close rows of logits
 //! terms, pair     the second pass: terms of two distributions, seen from the larger side
 //! divergences     the table: one row a divergence
 //! sided, js_many  the second pass for terms that need room:   powers, mixtures, cosine
@@ -42,6 +43,7 @@ pub mod entropy;
 pub mod error;
 pub mod evaluate;
 pub mod gradients;
+pub mod jet;
 pub mod js_many;
 pub mod known;
 pub mod linear;
@@ -57,6 +59,7 @@ pub mod probe;
 pub mod renyi_entropy;
 pub mod rows;
 pub mod scalar;
+pub mod series;
 pub mod sided;
 pub mod simd;
 pub mod sinkhorn;

@@ -6,6 +6,7 @@
 
 use crate::divergences::{Js, Kl, Measure};
 use crate::evaluate::value;
+use crate::jet::Jet;
 use crate::prepare::Prepared;
 use crate::sided::{Addends, MOST, Sided, sums};
 use crate::simd::{Element, Vector, math};
@@ -24,6 +25,16 @@ fn to_mixture<V: Vector>(at: &Sided<V>, q_first: bool, [share, rest]: [f64; 2]) 
     let near = first * math::phi_near(at.by_first(q_first, V::zero() - log, log));
     let far = at.by_first(q_first, log - gap, gap - first * log);
     V::select(log.lt(V::one()), near, far)
+}
+
+/// The smallest share whose divergence is taken from its power series.
+const CLOSE: f64 = 1e-4;
+
+/// share + rest·e^(sign·t): m relative to one of the distributions.
+fn mixed(share: f64, rest: f64, sign: f64) -> Jet {
+    let Jet(mut terms) = Jet::constant(share) + rest * Jet::exp(sign);
+    terms[0] = 1.0;
+    Jet(terms)
 }
 
 /// Skew divergence KL(p‖alpha·p + (1 − alpha)·q).
@@ -54,6 +65,13 @@ impl Measure for SkewDivergence {
 
     fn value(&self, rows: &Prepared<'_>, parallel: bool) -> f64 {
         if self.alpha == 0.0 { value(Kl, rows, parallel) } else { sums(rows, *self, parallel)[0] }
+    }
+
+    fn generator(&self) -> Option<Jet> {
+        let rest = 1.0 - self.alpha;
+        let e = Jet::exp(1.0);
+        // Its first terms are differences, of which this much is left.
+        (rest > CLOSE).then(|| rest * (e - Jet::constant(1.0)) - mixed(self.alpha, rest, 1.0).ln())
     }
 }
 
@@ -88,6 +106,13 @@ impl Measure for JensenShannon {
 
     fn value(&self, rows: &Prepared<'_>, parallel: bool) -> f64 {
         if self.weight == 0.5 { value(Js, rows, parallel) } else { sums(rows, *self, parallel)[0] }
+    }
+
+    fn generator(&self) -> Option<Jet> {
+        let (weight, rest) = (self.weight, 1.0 - self.weight);
+        let to_p = weight * mixed(weight, rest, 1.0).ln();
+        let to_q = rest * (Jet::exp(1.0) * mixed(rest, weight, -1.0).ln());
+        (weight.min(rest) > CLOSE).then(|| Jet::constant(0.0) - to_p - to_q)
     }
 }
 

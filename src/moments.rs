@@ -126,7 +126,7 @@ enum Attempt<'a> {
 /// A pass with a guessed shift and, if that was poor, one with the shift it found.
 fn attempt<'a, T: InPlace>(x: Row<'a>, y: Row<'a>, parallel: bool) -> Attempt<'a> {
     let wide = T::LANES == f64::LANES;
-    let Some(mut shift) = dispatch(Guess::<T> { x, y, elem: std::marker::PhantomData }) else {
+    let Some(mut shift) = guess::<T>(x, y) else {
         return Attempt::Failed;
     };
     let mut exact = wide || shift.offset.abs() > 1.0;
@@ -163,7 +163,7 @@ fn attempt<'a, T: InPlace>(x: Row<'a>, y: Row<'a>, parallel: bool) -> Attempt<'a
 
 /// True if y − x, once c is taken from it, is so much smaller than c that its rounding shows. √(2·KL) is about the rms
 /// of u.
-fn offset_shows(offset: f64, kl: f64) -> bool {
+pub fn offset_shows(offset: f64, kl: f64) -> bool {
     offset.abs() > 1.0 || offset.abs() > 4.0 * (2.0 * kl).sqrt()
 }
 
@@ -217,7 +217,12 @@ fn conclude<'a>(x: Row<'a>, y: Row<'a>, wide: bool, shift: Shift, sums: &Sums) -
     (Some(Moments { x, y, wide, base: 0.0, power, weights, offset: shift.offset, correction, kl }), sigma, epsilon)
 }
 
-/// K and c from the first part of the rows that has mass on both sides.
+/// K and c from the first part of the rows that has mass on both sides; `None` if there is none, or +∞ comes first.
+pub fn guess<T: InPlace>(x: Row<'_>, y: Row<'_>) -> Option<Shift> {
+    dispatch(Guess::<T> { x, y, elem: std::marker::PhantomData })
+}
+
+/// See [`guess`].
 struct Guess<'a, T> {
     x: Row<'a>,
     y: Row<'a>,

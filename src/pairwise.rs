@@ -29,6 +29,7 @@ use crate::evaluate::{Metric, value};
 use crate::moments::Moments;
 use crate::pool::{Call, install, threads};
 use crate::prepare::{Prepared, Side};
+use crate::series::Series;
 use bilinear::Form;
 use mixture::{Mantissa, fractions, mixtures};
 use product::{products, rounding};
@@ -117,6 +118,7 @@ struct Grid<'a> {
     /// The parameter, if there is one, has its default value.
     is_default: bool,
     metric: Metric,
+    series: Option<Series>,
     path: Path,
     p: Vec<Ready<'a>>,
     /// `None` if it is p.
@@ -176,7 +178,8 @@ impl<'a> Grid<'a> {
         let p = table(p, 0)?;
         let q = q.map(|q| table(q, 1)).transpose()?;
         let is_default = Metric::new(name, None).as_ref() == Ok(&metric);
-        Ok(Grid { name: name.to_owned(), is_default, metric, path, p, q, wide })
+        let series = metric.series();
+        Ok(Grid { name: name.to_owned(), is_default, metric, series, path, p, q, wide })
     }
 
     /// Number of rows of p and of q.
@@ -328,7 +331,7 @@ impl<'a> Grid<'a> {
         {
             return Ok(x);
         }
-        self.metric.of_sides(&p.side, &q.side, false)
+        self.metric.of_sides(&p.side, &q.side, self.series.as_ref(), false)
     }
 }
 

@@ -17,6 +17,7 @@
 
 use crate::divergences::{Kl, Measure, ReverseKl};
 use crate::evaluate::value;
+use crate::jet::Jet;
 use crate::prepare::Prepared;
 use crate::sided::{Addends, MOST, Sided, sums};
 use crate::simd::math::{Coefficients, polynomial};
@@ -58,6 +59,19 @@ impl Power {
             true => Some(value(Kl, rows, parallel)),
             false => None,
         }
+    }
+
+    /// The generator of D: g_k = (1 + b + … + b^(k − 2))/k!, b = 1 − α.
+    fn generator(&self) -> Jet {
+        let base = self.exponents[1];
+        let (mut geometric, mut factorial) = (0.0, 1.0);
+        let mut terms = Jet::constant(0.0);
+        for (k, term) in terms.0.iter_mut().enumerate().skip(2) {
+            geometric = base.mul_add(geometric, 1.0);
+            factorial *= k as f64;
+            *term = geometric / factorial;
+        }
+        terms
     }
 
     /// D and Σ p^α·q^(1 − α).
@@ -146,6 +160,10 @@ impl Measure for AlphaDivergence {
         let limit = self.power.limit(rows, parallel);
         self.factor * limit.unwrap_or_else(|| self.power.sums(rows, parallel)[0])
     }
+
+    fn generator(&self) -> Option<Jet> {
+        Some(self.factor * self.power.generator())
+    }
 }
 
 /// A multiple of the Rényi divergence.
@@ -174,17 +192,21 @@ impl RenyiDivergence {
             return limit;
         }
         let [divergence, plain] = self.power.sums(rows, parallel);
-        let rest = self.order - 1.0;
-        let gain = self.order * divergence * rest;
-        if gain > -0.75 && gain < f64::INFINITY {
-            // log1p(gain)/rest, the quotient of two small numbers near order 1.
-            let slope = if gain == 0.0 { 1.0 } else { libm::log1p(gain) / gain };
-            return self.order * divergence * slope;
+        if let Some(value) = self.of_alpha(divergence) {
+            return value;
         }
+        let rest = self.order - 1.0;
         if plain > 1e-250 && plain < f64::INFINITY {
             return libm::log(plain) / rest;
         }
         log_power_sum(rows, self.power.exponents, parallel) / rest
+    }
+
+    /// log1p(α·(α − 1)·D)/(α − 1), the quotient of two small numbers near α = 1, unless the logarithm loses digits.
+    fn of_alpha(&self, divergence: f64) -> Option<f64> {
+        let gain = self.order * divergence * (self.order - 1.0);
+        let slope = if gain == 0.0 { 1.0 } else { libm::log1p(gain) / gain };
+        (gain > -0.75 && gain < f64::INFINITY).then(|| self.order * divergence * slope)
     }
 }
 
@@ -195,6 +217,14 @@ impl Measure for RenyiDivergence {
 
     fn value(&self, rows: &Prepared<'_>, parallel: bool) -> f64 {
         if matches!(rows, Prepared::Nothing) { f64::NAN } else { self.factor * self.divergence(rows, parallel) }
+    }
+
+    fn generator(&self) -> Option<Jet> {
+        (TINY..HUGE).contains(&self.order).then(|| self.power.generator())
+    }
+
+    fn of_sum(&self, sum: f64) -> Option<f64> {
+        self.of_alpha(sum).map(|divergence| self.factor * divergence)
     }
 }
 

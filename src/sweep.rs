@@ -101,6 +101,17 @@ pub fn largest<S: Simd, T: InPlace>(block: &[T]) -> f64 {
     top.largest().to_f64()
 }
 
+/// K for a block whose largest numbers are `top`: raised where its exponentials would be too large, `None` where no K
+/// will do.
+#[inline(always)]
+pub fn power_for<S: Simd, T: InPlace>(shift: &Shift, top: T::In<S>, block: &[T]) -> Option<f64> {
+    if top.lt(T::In::<S>::constant((shift.power + 60.0) * LN_2)).all() {
+        return Some(shift.power);
+    }
+    let top = largest::<S, T>(block);
+    (top.is_finite() && top < MAX_LEVEL).then(|| (top * LOG2_E).round())
+}
+
 /// y − x − c in lanes. `EXACT` keeps the part of y − x that rounding drops, which matters once c is larger than u.
 #[inline(always)]
 pub fn difference<V: Vector, const EXACT: bool>(x: V, y: V, offset: V) -> V {
@@ -293,21 +304,17 @@ impl<T: InPlace, const EXACT: bool> Kernel for Pass<'_, T, EXACT> {
                     Path::Wide => add_block::<T::In<S>, WIDE, EXACT>(xs, ys, ahead, &shift),
                     Path::Mid | Path::Careful => add_block::<T::In<S>, MID, EXACT>(xs, ys, ahead, &shift),
                 };
-                let limit = T::In::<S>::constant((shift.power + 60.0) * LN_2);
                 let below = |bound: f64| extent.square.lt(T::In::<S>::constant(bound));
-                if !extent.top.lt(limit).all() {
-                    let top = largest::<S, T>(xs);
-                    if top.is_finite() && top < MAX_LEVEL {
-                        let power = (top * LOG2_E).round();
-                        let factor = libm::scalbn(1.0, (shift.power - power) as i32);
-                        for sum in [&mut weights, &mut gain, &mut second] {
-                            for lane in sum.iter_mut() {
-                                *lane *= factor;
-                            }
-                        }
-                        shift.power = power;
-                        continue;
+                let power = power_for::<S, T>(&shift, extent.top, xs);
+                if let Some(power) = power.filter(|&power| power != shift.power) {
+                    let factor = libm::scalbn(1.0, (shift.power - power) as i32);
+                    for lane in [&mut weights, &mut gain, &mut second].into_iter().flatten() {
+                        *lane *= factor;
                     }
+                    shift.power = power;
+                    continue;
+                } else if power.is_none() {
+                    // No K will do: the careful path.
                 } else if below(path.bound()).and(lane.second.eq(lane.second)).all() {
                     let lane = if whole > 0 { lane } else { lane.first_of(len) };
                     lane.weights.add_to(&mut weights);

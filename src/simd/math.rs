@@ -103,6 +103,18 @@ pub fn exp_scaled<V: Vector>(x: V, magic: V) -> V {
     r.mul_add(polynomial(r, V::Elem::EXPM1), V::one()).shift_exponent(n)
 }
 
+/// Two of [`exp_scaled`], step by step side by side.
+#[inline(always)]
+pub fn exp_scaled_pair<V: Vector>(x: [V; 2], magic: V) -> [V; 2] {
+    let [(a, n), (b, m)] = [reduce(x[0], magic), reduce(x[1], magic)];
+    let mut values = [V::splat(V::Elem::EXPM1[0]); 2];
+    for &coefficient in &V::Elem::EXPM1[1..] {
+        let coefficient = V::splat(coefficient);
+        values = [values[0].mul_add(a, coefficient), values[1].mul_add(b, coefficient)];
+    }
+    [a.mul_add(values[0], V::one()).shift_exponent(n), b.mul_add(values[1], V::one()).shift_exponent(m)]
+}
+
 /// e^x for x whose result is a normal number.
 #[inline(always)]
 pub fn exp<V: Vector>(x: V) -> V {
