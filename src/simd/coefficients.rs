@@ -84,6 +84,26 @@ pub const PHI_F64: [f64; 19] = [
     1.66666666666666667e-1,
     5.0e-1,
 ];
+/// 4 (e^(u/4) - 1 - u/4)/u^2, |u| <= 8: [`PHI_F32`] times powers of two.
+pub const PHI_QUARTER_F32: [f32; 11] = {
+    let (mut scaled, mut k, mut factor) = (PHI_F32, PHI_F32.len(), 0.25);
+    while k > 0 {
+        k -= 1;
+        scaled[k] *= factor;
+        factor *= 0.25;
+    }
+    scaled
+};
+/// 4 (e^(u/4) - 1 - u/4)/u^2, |u| <= 8: [`PHI_F64`] times powers of two.
+pub const PHI_QUARTER_F64: [f64; 19] = {
+    let (mut scaled, mut k, mut factor) = (PHI_F64, PHI_F64.len(), 0.25);
+    while k > 0 {
+        k -= 1;
+        scaled[k] *= factor;
+        factor *= 0.25;
+    }
+    scaled
+};
 /// 2 atanh(f)/f in f^2, |f| <= 1/3; worst relative error 4.1e-9 before rounding.
 pub const LOG_F32: [f32; 5] = [2.815777836e-1, 2.796515775e-1, 4.002459523e-1, 6.666632164e-1, 2.000000008];
 /// 2 atanh(f)/f in f^2, |f| <= 1/3; worst relative error 1.3e-18 before rounding.

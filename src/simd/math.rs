@@ -25,6 +25,8 @@ pub trait Coefficients: Sized + 'static {
     const HALF: &'static [Self];
     /// (e^u − 1 − u)/u².
     const PHI: &'static [Self];
+    /// 4·φ(u/4)/u².
+    const PHI_QUARTER: &'static [Self];
     /// 2·atanh(f)/f in f².
     const LOG: &'static [Self];
     /// 2·(atanh(f) − f)/f³ in f².
@@ -43,6 +45,7 @@ impl Coefficients for f32 {
     const EXPM1: &'static [f32] = &c::EXPM1_F32;
     const HALF: &'static [f32] = &c::HALF_F32;
     const PHI: &'static [f32] = &c::PHI_F32;
+    const PHI_QUARTER: &'static [f32] = &c::PHI_QUARTER_F32;
     const LOG: &'static [f32] = &c::LOG_F32;
     const ATANH: &'static [f32] = &c::ATANH_F32;
     const LOG1P: &'static [f32] = &c::LOG1P_F32;
@@ -55,6 +58,7 @@ impl Coefficients for f64 {
     const EXPM1: &'static [f64] = &c::EXPM1_F64;
     const HALF: &'static [f64] = &c::HALF_F64;
     const PHI: &'static [f64] = &c::PHI_F64;
+    const PHI_QUARTER: &'static [f64] = &c::PHI_QUARTER_F64;
     const LOG: &'static [f64] = &c::LOG_F64;
     const ATANH: &'static [f64] = &c::ATANH_F64;
     const LOG1P: &'static [f64] = &c::LOG1P_F64;
@@ -144,13 +148,12 @@ pub fn phi_near<V: Vector>(u: V) -> V {
 /// φ(u) for |u| ≤ 8, from a quarter of u by φ(2t) = (t + φ(t))² + 2·φ(t), whose two terms are never negative.
 #[inline(always)]
 pub fn phi_wide<V: Vector>(u: V) -> V {
-    let quarter = u * V::constant(0.25);
-    let first = phi_near(quarter);
-    let half = quarter + quarter;
-    let gain = quarter + first;
-    let second = gain.mul_add(gain, first + first);
-    let gain = half + second;
-    gain.mul_add(gain, second + second)
+    // Powers of two drawn into the coefficients and factors: 4·φ(u/4), 2·φ(u/2), φ(u).
+    let fourfold = u * u * polynomial(u, V::Elem::PHI_QUARTER);
+    let gain = u + fourfold;
+    let twofold = (gain * V::constant(0.125)).mul_add(gain, fourfold);
+    let gain = u + twofold;
+    (gain * V::constant(0.25)).mul_add(gain, twofold)
 }
 
 /// 2·atanh(f) for |f| ≤ 1/3.
