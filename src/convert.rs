@@ -6,7 +6,7 @@
 use half::{bf16, f16};
 
 use crate::rows::{BLOCK, Numbers};
-use crate::simd::{Element, Lanes, Simd, Vector};
+use crate::simd::{Element, Lanes, Simd};
 
 /// Numbers of the buffer for what does not fill a vector, and for short rows: a block's buffer takes longer to clear
 /// than they take to compute.
@@ -64,20 +64,13 @@ fn gather<T: Copy>(from: &[T], start: usize, stride: isize, out: &mut [T]) {
     }
 }
 
-/// Widens contiguous numbers of two bytes, sixteen at a time.
+/// Widens contiguous numbers of two bytes: whole vectors at once, the rest one by one.
 #[inline(always)]
-fn widen<V: Vector<Elem = f32>, H: Copy>(
-    from: &[H],
-    out: &mut [f32],
-    load: impl Fn(&[H]) -> V,
-    one: impl Fn(H) -> f32,
-) {
+fn widen<H: Copy>(from: &[H], out: &mut [f32], vectors: impl Fn(&[H], &mut [f32]), one: impl Fn(H) -> f32) {
     let whole = out.len() - out.len() % f32::LANES;
     let (from, from_rest) = from[..out.len()].split_at(whole);
     let (out, out_rest) = out.split_at_mut(whole);
-    for (from, out) in from.chunks_exact(f32::LANES).zip(out.chunks_exact_mut(f32::LANES)) {
-        load(from).store(out);
-    }
+    vectors(from, out);
     for (&x, out) in from_rest.iter().zip(out_rest) {
         *out = one(x);
     }
@@ -97,8 +90,8 @@ impl InPlace for f32 {
         let at = |i: usize| start.wrapping_add_signed(stride * i as isize);
         match numbers {
             Numbers::F32(n) => gather(n, start, stride, out),
-            Numbers::F16(n) if stride == 1 => widen(&n[start..], out, S::load_f16, f16::to_f32),
-            Numbers::BF16(n) if stride == 1 => widen(&n[start..], out, S::load_bf16, bf16::to_f32),
+            Numbers::F16(n) if stride == 1 => widen(&n[start..], out, S::widen_f16, f16::to_f32),
+            Numbers::BF16(n) if stride == 1 => widen(&n[start..], out, S::widen_bf16, bf16::to_f32),
             Numbers::F16(n) => out.iter_mut().enumerate().for_each(|(i, value)| *value = n[at(i)].to_f32()),
             Numbers::BF16(n) => out.iter_mut().enumerate().for_each(|(i, value)| *value = n[at(i)].to_f32()),
             Numbers::F64(n) => {

@@ -9,7 +9,7 @@
 //! | [`exp`] | results from the smallest normal number up | 1.0 | 1.0 |
 //! | [`expm1`] | x ≤ 40 | 2.2 | 2.5 |
 //! | [`phi_near`] | abs(u) ≤ 2 | 2.8 | 2.7 |
-//! | [`phi_wide`] | abs(u) ≤ 8 | 8.0 | 8.0 |
+//! | [`phi_wide`] | abs(u) ≤ 8 | 10.0 | 8.0 |
 //! | [`half_near`] | abs(t) ≤ 2 | 2.2 | 1.6 |
 //! | [`ln`] | positive normal | 3.0 | 3.0 |
 //! | [`log1p_small`] | 0 ≤ s ≤ 1/e | 1.2 | 1.3 |

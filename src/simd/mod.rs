@@ -223,6 +223,20 @@ pub trait Simd {
         let from = &from[..f32::LANES];
         Self::F32::load(&std::array::from_fn::<f32, { f32::LANES }, _>(|i| from[i].to_f32()))
     }
+    /// Widens the numbers of a slice, a multiple of sixteen.
+    #[inline(always)]
+    fn widen_f16(from: &[f16], out: &mut [f32]) {
+        for (from, out) in from.chunks_exact(f32::LANES).zip(out.chunks_exact_mut(f32::LANES)) {
+            Self::load_f16(from).store(out);
+        }
+    }
+    /// Widens the numbers of a slice, a multiple of sixteen.
+    #[inline(always)]
+    fn widen_bf16(from: &[bf16], out: &mut [f32]) {
+        for (from, out) in from.chunks_exact(f32::LANES).zip(out.chunks_exact_mut(f32::LANES)) {
+            Self::load_bf16(from).store(out);
+        }
+    }
 }
 
 /// Picks a vector of an instruction set by its element, so that one kernel serves both precisions.

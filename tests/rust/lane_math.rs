@@ -34,7 +34,7 @@ const BOUNDS: [(Function, f64, f64); 8] = [
     (Exp, 1.0, 1.0),
     (Expm1, 2.2, 2.5),
     (PhiNear, 2.8, 2.7),
-    (PhiWide, 8.0, 8.0),
+    (PhiWide, 10.0, 8.0),
     (Ln, 3.0, 3.0),
     (Log1pSmall, 1.2, 1.3),
     (JsNear, 2.5, 2.2),
