@@ -3,7 +3,8 @@
 //! A row gives its name, its parameter if it has one (with its default), and how it is computed, in one of two ways:
 //!
 //! - `sum`: the term as lane arithmetic on a [`Pair`], relative to max(p, q), and `value`: how the sum of terms becomes
-//!   the value. Computed in the narrowest lanes that hold the numbers.
+//!   the value. Computed in the narrowest lanes that hold the numbers. `weights`: the term from p and q themselves,
+//!   where that is shorter, and with `infinite_at` the zeros (of p, of q) that it is blind to.
 //! - `measure`: a struct that holds whatever its parameter lets it prepare once a call, and takes passes of its own, in
 //!   float64 lanes (see [`crate::sided`]): powers, mixtures, more than one sum.
 //!
@@ -17,11 +18,21 @@ use crate::pair::Pair;
 use crate::powers::{AlphaDivergence, RenyiDivergence};
 use crate::prepare::Prepared;
 use crate::simd::Vector;
+use crate::weights::Weights;
 
 /// The summand of a divergence.
 pub trait Term: Copy + Default + Send + Sync {
+    /// The term of weights is infinite where p is zero and q is not, and where q is zero and p is not, and
+    /// [`Term::of_weights`] says otherwise.
+    const INFINITE_AT_ZERO: [bool; 2] = [false, false];
     /// The term divided by max(p, q).
     fn term<V: Vector>(pair: &Pair<V>) -> V;
+    /// The term of weights, if there is a shorter way to it than a pair.
+    #[inline(always)]
+    fn of_weights<V: Vector>(at: &Weights<V>) -> V {
+        let pair = at.pair();
+        pair.big * Self::term(&pair)
+    }
 }
 
 /// A function of a sum of terms of one sign.
@@ -44,36 +55,48 @@ pub trait Measure: Copy + Send + Sync {
     fn is_wide(&self) -> bool;
     /// The value; NaN if a row has no distribution.
     fn value(&self, rows: &Prepared<'_>, parallel: bool) -> f64;
+    /// Does something for the divergence that this is, if it is one sum and no more.
+    fn as_sum<A: Visitor>(&self, _visitor: A) -> Option<A::Output> {
+        None
+    }
 }
 
 macro_rules! divergences {
-    (@term $type:ident, |$pair:ident| $term:expr) => {
+    (@term $type:ident, {|$pair:ident| $term:expr} $(, |$at:ident| $weights:expr $(, $infinite:expr)?)?) => {
         impl Term for $type {
+            $($(const INFINITE_AT_ZERO: [bool; 2] = $infinite;)?)?
             #[inline(always)]
             fn term<V: Vector>($pair: &Pair<V>) -> V {
                 $term
             }
+            $(
+                #[inline(always)]
+                fn of_weights<V: Vector>($at: &Weights<V>) -> V {
+                    $weights
+                }
+            )?
         }
     };
-    (@term $type:ident, $other:ident) => {};
-    (@term_type $type:ident, |$pair:ident| $term:expr) => { $type };
-    (@term_type $type:ident, $other:ident) => { $other };
+    (@term $type:ident, {$other:ident}) => {};
+    (@term_type $type:ident, {|$pair:ident| $term:expr}) => { $type };
+    (@term_type $type:ident, {$other:ident}) => { $other };
 
     // What a row defines.
     (@define $doc:tt $type:ident $name:literal measure: $measure:ident, $new:expr) => {};
     (@define [$($doc:meta)*] $type:ident $name:literal
-        sum: {$($term:tt)*}, value: |$sum:ident| $finish:expr $(, is_kl: $is_kl:literal)? $(, is_first_order: $first:literal)?
+        sum: $term:tt, $(weights: {$($weights:tt)*},)? value: |$sum:ident| $finish:expr
+        $(, is_kl: $is_kl:literal)? $(, is_first_order: $first:literal)?
         $(; $($measure:tt)*)?
     ) => {
         $(#[$doc])*
         #[derive(Clone, Copy, Debug, Default, PartialEq)]
         pub struct $type;
-        divergences!(@term $type, $($term)*);
+        divergences!(@term $type, $term $(, $($weights)*)?);
         impl Divergence for $type {
             const NAME: &'static str = $name;
             $(const IS_KL: bool = $is_kl;)?
             $(const IS_FIRST_ORDER: bool = $first;)?
-            type Term = divergences!(@term_type $type, $($term)*);
+            type Term = divergences!(@term_type $type, $term);
             #[inline(always)]
             fn finish($sum: f64) -> f64 {
                 $finish
@@ -86,15 +109,18 @@ macro_rules! divergences {
             fn value(&self, rows: &Prepared<'_>, parallel: bool) -> f64 {
                 value(*self, rows, parallel)
             }
+            fn as_sum<A: Visitor>(&self, visitor: A) -> Option<A::Output> {
+                Some(visitor.visit(*self))
+            }
         }
     };
 
     // What computes a row, and how it is made.
-    (@measure $type:ident $(sum: {$($term:tt)*}, value: |$sum:ident| $finish:expr;)? measure: $measure:ident, $new:expr) => {
+    (@measure $type:ident $(sum: $term:tt, $(weights: $weights:tt,)? value: |$sum:ident| $finish:expr;)? measure: $measure:ident, $new:expr) => {
         $measure
     };
     (@measure $type:ident $($sum:tt)*) => { $type };
-    (@new $type:ident $(sum: {$($term:tt)*}, value: |$sum:ident| $finish:expr;)? measure: $measure:ident, $new:expr) => {
+    (@new $type:ident $(sum: $term:tt, $(weights: $weights:tt,)? value: |$sum:ident| $finish:expr;)? measure: $measure:ident, $new:expr) => {
         $new
     };
     (@new $type:ident $($sum:tt)*) => { Some($type) };
@@ -169,6 +195,13 @@ macro_rules! divergences {
                 }
             }
 
+            /// See [`Measure::as_sum`].
+            pub fn as_sum<A: Visitor>(&self, visitor: A) -> Option<A::Output> {
+                match self {
+                    $(Row::$type(measure) => measure.as_sum(visitor),)*
+                }
+            }
+
             /// See [`Measure::value`].
             pub fn value(&self, rows: &Prepared<'_>, parallel: bool) -> f64 {
                 match self {
@@ -179,7 +212,7 @@ macro_rules! divergences {
     };
 }
 
-/// What [`visit`] does with a row of the table.
+/// What [`visit`] and [`Measure::as_sum`] do with a row of the table.
 pub trait Visitor {
     /// What it yields.
     type Output;
@@ -189,12 +222,17 @@ pub trait Visitor {
 
 divergences! {
     /// KL(p‖q) = Σ p·log(p/q).
-    Kl = "kl" { sum: {|x| x.by_side(x.phi_down(), x.phi_up())}, value: |sum| sum, is_kl: true }
+    Kl = "kl" {
+        sum: {|x| x.by_side(x.phi_down(), x.phi_up())}, weights: {|x| x.kl(), [false, true]},
+        value: |sum| sum, is_kl: true
+    }
     /// KL(q‖p).
-    ReverseKl = "reverse_kl" { sum: {|x| x.by_side(x.phi_up(), x.phi_down())}, value: |sum| sum }
+    ReverseKl = "reverse_kl" {
+        sum: {|x| x.by_side(x.phi_up(), x.phi_down())}, weights: {|x| x.swapped().kl(), [true, false]}, value: |sum| sum
+    }
     /// weight·KL(p‖m) + (1 − weight)·KL(q‖m), m = weight·p + (1 − weight)·q.
     Js(weight = 0.5) = "js" {
-        sum: {|x| x.js()}, value: |sum| sum;
+        sum: {|x| x.js()}, weights: {|x| x.js()}, value: |sum| sum;
         measure: JensenShannon, JensenShannon::new(weight)
     }
     /// √JS.
@@ -202,13 +240,16 @@ divergences! {
     /// KL(p‖alpha·p + (1 − alpha)·q).
     SkewKl(alpha = 0.1) = "skew_kl" { measure: SkewDivergence, SkewDivergence::new(alpha) }
     /// KL(p‖q) + KL(q‖p).
-    Jeffreys = "jeffreys" { sum: {|x| x.t * x.z}, value: |sum| sum }
+    Jeffreys = "jeffreys" { sum: {|x| x.t * x.z}, weights: {|x| x.jeffreys(), [true, true]}, value: |sum| sum }
     /// ½·Σ|p − q|.
     TotalVariation = "total_variation" {
-        sum: {|x| V::constant(0.5) * x.z.abs()}, value: |sum| sum, is_first_order: true
+        sum: {|x| V::constant(0.5) * x.z.abs()}, weights: {|x| V::constant(0.5) * x.gap.abs()},
+        value: |sum| sum, is_first_order: true
     }
     /// ½·Σ(√p − √q)².
-    SquaredHellinger = "squared_hellinger" { sum: {|x| V::constant(0.5) * x.h * x.h}, value: |sum| sum }
+    SquaredHellinger = "squared_hellinger" {
+        sum: {|x| V::constant(0.5) * x.h * x.h}, weights: {|x| x.squared_hellinger()}, value: |sum| sum
+    }
     /// √(½·Σ(√p − √q)²).
     Hellinger = "hellinger" { sum: {SquaredHellinger}, value: |sum| sum.sqrt() }
     /// Σ(p − q)²/q.
@@ -217,7 +258,7 @@ divergences! {
     NeymanChi2 = "neyman_chi2" { measure: AlphaDivergence, AlphaDivergence::times(2.0, -1.0) }
     /// Σ(p − q)²/(p + q).
     TriangularDiscrimination = "triangular_discrimination" {
-        sum: {|x| x.z * x.z / (V::one() + x.s)}, value: |sum| sum
+        sum: {|x| x.z * x.z / (V::one() + x.s)}, weights: {|x| x.gap * (x.gap / x.sum())}, value: |sum| sum
     }
     /// (Σp^alpha·q^(1 − alpha) − 1)/(alpha·(alpha − 1)).
     Alpha(alpha) = "alpha" { measure: AlphaDivergence, AlphaDivergence::times(1.0, alpha) }

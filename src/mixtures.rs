@@ -4,7 +4,7 @@
 //! term of KL(first‖m) is first·φ(log m/first): g − first·log(m/first) where m is the larger, and
 //! first·log(first/m) − g where first is. The logarithm comes from g where the two are close, and so does φ.
 
-use crate::divergences::{Js, Kl, Measure};
+use crate::divergences::{Js, Kl, Measure, Visitor};
 use crate::evaluate::value;
 use crate::prepare::Prepared;
 use crate::sided::{Addends, MOST, Sided, sums};
@@ -88,6 +88,10 @@ impl Measure for JensenShannon {
 
     fn value(&self, rows: &Prepared<'_>, parallel: bool) -> f64 {
         if self.weight == 0.5 { value(Js, rows, parallel) } else { sums(rows, *self, parallel)[0] }
+    }
+
+    fn as_sum<A: Visitor>(&self, visitor: A) -> Option<A::Output> {
+        (self.weight == 0.5).then(|| visitor.visit(Js))
     }
 }
 

@@ -77,6 +77,7 @@ impl Numbers<'_> {
     }
 
     /// True if float64 lanes are needed to hold them exactly.
+    #[inline]
     pub fn is_wide(&self) -> bool {
         matches!(self, Numbers::F64(_))
     }
@@ -129,6 +130,7 @@ pub struct Row<'a> {
 
 impl<'a> Row<'a> {
     /// A row of `len` numbers, the first at `start`, `stride` apart. Every one of them must lie inside `numbers`.
+    #[inline]
     pub fn new(numbers: Numbers<'a>, start: usize, stride: isize, len: usize, transform: Transform) -> Self {
         let last = start.wrapping_add_signed(stride.wrapping_mul(len.saturating_sub(1) as isize));
         assert!(len == 0 || (start < numbers.len() && last < numbers.len()), "row outside its array");
@@ -137,6 +139,7 @@ impl<'a> Row<'a> {
     }
 
     /// Length.
+    #[inline]
     pub fn len(&self) -> usize {
         self.len
     }

@@ -38,6 +38,7 @@ pub const SUM_LANES: usize = 16;
 pub type Sum = [f64; SUM_LANES];
 
 /// Adds the lanes of a sum in one fixed order.
+#[inline(always)]
 pub fn total(sum: &Sum) -> f64 {
     let mut lanes = *sum;
     let mut width = SUM_LANES / 2;
