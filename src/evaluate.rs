@@ -86,7 +86,7 @@ impl Metric {
         impl Visitor for Short<'_> {
             type Output = Vec<usize>;
             fn visit<D: Divergence>(self, _: D) -> Vec<usize> {
-                short::of_probs::<D>(self.0, self.1, self.2, self.3)
+                short::fill::<D>(self.0, self.1, self.2, self.3)
             }
         }
         let all = 0..out.len();

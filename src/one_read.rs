@@ -200,13 +200,7 @@ struct Lane<V> {
 
 /// Adds one vector of pairs; `least` is the smallest number met.
 #[inline(always)]
-fn add<V: Vector, K: Term, const EXACT: bool>(
-    k: &Constants<V, EXACT>,
-    p: V,
-    q: V,
-    lane: &mut Lane<V>,
-    least: &mut V,
-) {
+fn add<V: Vector, K: Term, const EXACT: bool>(k: &Constants<V, EXACT>, p: V, q: V, lane: &mut Lane<V>, least: &mut V) {
     *least = q.min(p.min(*least));
     let at = k.weights(p, q);
     lane.mass = lane.mass + at.p;

@@ -117,8 +117,13 @@ pub trait Mask: Copy {
     fn or(self, other: Self) -> Self;
     /// True if it holds in every lane.
     fn all(self) -> bool;
+    /// One bit a lane, the first lane's the lowest.
+    fn bits(self) -> u32;
     /// The number of lanes where it holds.
-    fn count(self) -> u32;
+    #[inline(always)]
+    fn count(self) -> u32 {
+        self.bits().count_ones()
+    }
 }
 
 /// Sixteen float32 or eight float64 lanes.
