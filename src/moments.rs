@@ -265,7 +265,7 @@ fn guess<S: Simd, T: InPlace>(x: &Row<'_>, y: &Row<'_>) -> Option<Shift> {
 
 /// KL of two short rows of float32 logits within a kernel, or `None` where one pass with a guessed shift does not do.
 #[inline(always)]
-pub fn kl_of_one_segment<S: Simd>(x: &Row<'_>, y: &Row<'_>) -> Option<f64> {
+pub fn kl_of_segment<S: Simd>(x: &Row<'_>, y: &Row<'_>) -> Option<f64> {
     let shift = guess::<S, f32>(x, y).filter(|shift| !shift.careful && shift.offset.abs() <= 1.0)?;
     let sums = segment::<S, f32, false>(x, y, 0, x.len(), shift);
     if !sums.is_usable() {

@@ -19,7 +19,7 @@
 use std::marker::PhantomData;
 
 use crate::divergences::{Divergence, Term};
-use crate::linear::Totals;
+use crate::linear::{Totals, totals_of_segment};
 use crate::prepare::{Side, TOLERANCE};
 use crate::rows::{Ahead, BLOCK, InPlace, Kind, Row, Scratch, over_segments};
 use crate::scalar::{power_of_two, psi};
@@ -40,12 +40,13 @@ const fn narrow_or_wide<T: Element, N: Copy>(narrow: N, wide: N) -> N {
 }
 
 /// Probabilities as they are.
-pub fn unscaled<T: Element>() -> Frame {
+fn unscaled<T: Element>() -> Frame {
     Frame { scale: [power_of_two(narrow_or_wide::<T, _>(NARROW_TARGET, WIDE_TARGET)); 2], ratio: [1.0, 0.0] }
 }
 
 /// Weights with known totals.
-fn scaled(totals: &[Totals; 2], target: i32, limit: i32) -> Frame {
+fn scaled<T: Element>(totals: &[Totals; 2]) -> Frame {
+    let (target, limit) = narrow_or_wide::<T, _>((NARROW_TARGET, 120), (WIDE_TARGET, 1000));
     let scale = totals.map(|t| t.scale(target, limit));
     let (ratio, rest) = totals[0].quotient(&totals[1], scale[0], scale[1]);
     Frame { scale, ratio: [ratio, rest] }
@@ -79,16 +80,38 @@ fn of_probs_in<T: InPlace, D: Divergence>(p: Row<'_>, q: Row<'_>, parallel: bool
 pub fn of_weights<D: Divergence>(p: Row<'_>, q: Row<'_>, totals: &[Totals; 2], parallel: bool) -> f64 {
     // Float32 lanes have no room to scale totals far from 1.
     let sums = if p.is_wide() || q.is_wide() || !totals.iter().all(Totals::is_ordinary) {
-        pass::<f64, D::Term, true>(p, q, scaled(totals, WIDE_TARGET, 1000), parallel)
+        pass::<f64, D::Term, true>(p, q, scaled::<f64>(totals), parallel)
     } else {
-        pass::<f32, D::Term, true>(p, q, scaled(totals, NARROW_TARGET, 120), parallel)
+        pass::<f32, D::Term, true>(p, q, scaled::<f32>(totals), parallel)
     };
     sums.value::<D>()
 }
 
+/// [`of_probs`] of rows no longer than a segment, within a kernel.
+#[inline(always)]
+pub fn probs_of_segment<S: Simd, T: InPlace, D: Divergence>(p: &Row<'_>, q: &Row<'_>) -> Option<f64> {
+    let frame = unscaled::<T>();
+    match segment::<S, T, D::Term, false>(p, q, 0, p.len(), &frame).judge::<T, D>(&frame) {
+        Verdict::Settled(value) => Some(value),
+        Verdict::Again(frame) => Some(segment::<S, T, D::Term, true>(p, q, 0, p.len(), &frame).value::<D>()),
+        Verdict::Unusual => None,
+    }
+}
+
+/// A divergence of weights of at most 24 digits, in rows no longer than a segment, within a kernel; `None` without
+/// mass, with negative numbers, or where float32 lanes do not do.
+#[inline(always)]
+pub fn weights_of_segment<S: Simd, D: Divergence>(p: &Row<'_>, q: &Row<'_>) -> Option<f64> {
+    let totals = [totals_of_segment::<S>(p)?, totals_of_segment::<S>(q)?];
+    if !totals.iter().all(Totals::is_ordinary) {
+        return None;
+    }
+    Some(segment::<S, f32, D::Term, true>(p, q, 0, p.len(), &scaled::<f32>(&totals)).value::<D>())
+}
+
 /// The sums of a pass over part of a row.
 #[derive(Clone, Copy)]
-pub struct Sums {
+struct Sums {
     mass: f64,
     gain: f64,
     second: f64,
@@ -98,7 +121,7 @@ pub struct Sums {
 }
 
 /// What the sums of a pass with c = 1 say.
-pub enum Verdict {
+enum Verdict {
     /// The value.
     Settled(f64),
     /// One more pass is needed, with this c.
@@ -120,7 +143,7 @@ impl Sums {
 
     /// The value of a divergence, c being as good as it needs to be.
     #[inline(always)]
-    pub fn value<D: Divergence>(&self) -> f64 {
+    fn value<D: Divergence>(&self) -> f64 {
         if self.infinite {
             return f64::INFINITY;
         }
@@ -133,7 +156,7 @@ impl Sums {
 
     /// Whether c = 1 was good enough.
     #[inline(always)]
-    pub fn judge<T: Element, D: Divergence>(&self, frame: &Frame) -> Verdict {
+    fn judge<T: Element, D: Divergence>(&self, frame: &Frame) -> Verdict {
         // Nearer to the tolerance than these sums are exact, the exact ones decide.
         let unit = 1.0 / frame.scale[0];
         let normal = |sum: f64| sum.mul_add(unit, -1.0).abs() < 0.99 * TOLERANCE;
@@ -184,9 +207,7 @@ impl<T: InPlace, K: Term, const EXACT: bool> Kernel for Pass<'_, T, K, EXACT> {
 
     #[inline(always)]
     fn run<S: Simd>(self) -> Sums {
-        let k = Constants::<T::In<S>, EXACT>::new(&self.frame);
-        let scratch = [&mut Scratch::new(), &mut Scratch::new()];
-        sums_of::<S, T, K, EXACT>(&k, [&self.p, &self.q], self.from, self.to, scratch)
+        segment::<S, T, K, EXACT>(&self.p, &self.q, self.from, self.to, &self.frame)
     }
 }
 
@@ -252,13 +273,15 @@ fn has_gap<V: Vector, K: Term>(ps: &[V::Elem], qs: &[V::Elem]) -> bool {
 
 /// The sums over part of a row.
 #[inline(always)]
-pub fn sums_of<S: Simd, T: InPlace, K: Term, const EXACT: bool>(
-    k: &Constants<T::In<S>, EXACT>,
-    [p, q]: [&Row<'_>; 2],
+fn segment<S: Simd, T: InPlace, K: Term, const EXACT: bool>(
+    p: &Row<'_>,
+    q: &Row<'_>,
     mut from: usize,
     to: usize,
-    [scratch_p, scratch_q]: [&mut Scratch<T>; 2],
+    frame: &Frame,
 ) -> Sums {
+    let k = Constants::<T::In<S>, EXACT>::new(frame);
+    let (mut scratch_p, mut scratch_q) = (Scratch::<T>::new(), Scratch::<T>::new());
     let (zero, none) = (T::In::<S>::zero(), T::from_f64(0.0));
     let (mut mass, mut gain, mut second): (Sum, Sum, Sum) = ([0.0; 16], [0.0; 16], [0.0; 16]);
     let (mut infinite, mut negative) = (false, false);
@@ -267,11 +290,11 @@ pub fn sums_of<S: Simd, T: InPlace, K: Term, const EXACT: bool>(
         // Whole vectors first: only what is left needs filling up.
         let whole = left - left % T::LANES;
         let len = if whole > 0 { whole } else { left };
-        let ps = p.block::<S, T>(from, len, scratch_p, none);
-        let qs = q.block::<S, T>(from, len, scratch_q, none);
+        let ps = p.block::<S, T>(from, len, &mut scratch_p, none);
+        let qs = q.block::<S, T>(from, len, &mut scratch_q, none);
         let ahead = [p.ahead(from), q.ahead(from)];
         let mut least = T::In::<S>::one();
-        let lane = add_block::<T::In<S>, K, EXACT>(k, ps, qs, ahead, &mut least);
+        let lane = add_block::<T::In<S>, K, EXACT>(&k, ps, qs, ahead, &mut least);
         lane.mass.add_to(&mut mass);
         lane.gain.add_to(&mut gain);
         lane.second.add_to(&mut second);
