@@ -96,8 +96,19 @@ impl<'a> Matrix<'a> {
         self.columns
     }
 
-    /// One row.
-    pub fn side(&self, index: usize) -> Side<'a> {
+    /// What the numbers mean.
+    pub fn kind(&self) -> Kind {
+        self.kind
+    }
+
+    /// True if float64 lanes are needed to hold the numbers.
+    pub fn is_wide(&self) -> bool {
+        self.numbers.is_wide()
+    }
+
+    /// The numbers of one row.
+    #[inline]
+    pub fn row(&self, index: usize) -> Row<'a> {
         let mut start = self.start as isize;
         let mut rest = index;
         if let Some((&(_, outer_stride), inner)) = self.leading.split_first() {
@@ -109,15 +120,39 @@ impl<'a> Matrix<'a> {
         }
         let divides = self.kind.is_log() && self.temperature != 1.0;
         let transform = if divides { Transform::Divide(self.temperature) } else { Transform::Keep };
-        let row = Row::new(self.numbers, start as usize, self.stride, self.columns, transform);
-        Side { row, kind: self.kind, temperature: self.temperature, argument: self.argument, index }
+        Row::new(self.numbers, start as usize, self.stride, self.columns, transform)
+    }
+
+    /// One row.
+    pub fn side(&self, index: usize) -> Side<'a> {
+        let Self { kind, temperature, argument, .. } = *self;
+        Side { row: self.row(index), kind, temperature, argument, index }
     }
 }
 
 /// Fills `width` numbers for each row. `fill` gets the row's index, whether to split the row itself over threads,
-/// and where to write. Rows go to threads in fixed groups and errors are reported in row order, so neither depends on
-/// the number of threads.
+/// and where to write.
 pub fn map_rows(
+    rows: usize,
+    columns: usize,
+    width: usize,
+    call: &Call,
+    fill: impl Fn(usize, bool, &mut [f64]) -> Result<()> + Sync,
+) -> Result<Vec<f64>> {
+    map_groups(rows, columns, width, call, |first, split_rows, out| {
+        for (i, out) in out.chunks_mut(width).enumerate() {
+            if call.stopped() {
+                return Err(Error::Interrupted);
+            }
+            fill(first + i, split_rows, out)?;
+        }
+        Ok(())
+    })
+}
+
+/// Fills `width` numbers for each row, a group of rows at a time: `fill` gets the index of the first. Rows go to threads
+/// in fixed groups and errors are reported in the order of the groups, so neither depends on the number of threads.
+pub fn map_groups(
     rows: usize,
     columns: usize,
     width: usize,
@@ -132,13 +167,10 @@ pub fn map_rows(
     let group = (TASK / columns.max(1)).max(1);
     let split_rows = threads > 1 && rows < 4 * threads && columns >= 2 * SEGMENT;
     let run = |(task, out): (usize, &mut [f64])| -> Result<()> {
-        for (i, out) in out.chunks_mut(width).enumerate() {
-            if call.stopped() {
-                return Err(Error::Interrupted);
-            }
-            fill(task * group + i, split_rows, out)?;
+        if call.stopped() {
+            return Err(Error::Interrupted);
         }
-        Ok(())
+        fill(task * group, split_rows, out)
     };
     if rows.saturating_mul(columns) <= INLINE {
         out.chunks_mut(group * width).enumerate().try_for_each(run)?;

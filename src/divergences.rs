@@ -3,8 +3,9 @@
 //! A row gives its name, its parameter if it has one (with its default), and how it is computed, in one of two ways:
 //!
 //! - `sum`: the term as lane arithmetic on a [`Pair`], relative to max(p, q), and `value`: how the sum of terms becomes
-//!   the value. Computed in the narrowest lanes that hold the numbers. With the `generator` of a smooth one as a power
-//!   series, close rows of logits take one pass; see [`crate::series`].
+//!   the value. Computed in the narrowest lanes that hold the numbers. `weights`: the term from p and q themselves,
+//!   where that is shorter, and the zeros (of p, of q) that it is blind to. `series`: the generator of a smooth one as a
+//!   power series, by which close rows of logits take one pass (see [`crate::series`]).
 //! - `measure`: a struct that holds whatever its parameter lets it prepare once a call, and takes passes of its own, in
 //!   float64 lanes (see [`crate::sided`]): powers, mixtures, more than one sum.
 //!
@@ -19,11 +20,21 @@ use crate::pair::Pair;
 use crate::powers::{AlphaDivergence, RenyiDivergence};
 use crate::prepare::Prepared;
 use crate::simd::Vector;
+use crate::weights::Weights;
 
 /// The summand of a divergence.
 pub trait Term: Copy + Default + Send + Sync {
+    /// The term of weights is infinite where p is zero and q is not, and where q is zero and p is not, and
+    /// [`Term::of_weights`] says otherwise.
+    const INFINITE_AT_ZERO: [bool; 2] = [false, false];
     /// The term divided by max(p, q).
     fn term<V: Vector>(pair: &Pair<V>) -> V;
+    /// The term of weights, if there is a shorter way to it than a pair.
+    #[inline(always)]
+    fn of_weights<V: Vector>(at: &Weights<V>) -> V {
+        let pair = at.pair();
+        pair.big * Self::term(&pair)
+    }
     /// g(t) of Σ p·g(log q/p), if it is smooth and no other pass is cheaper; see [`crate::series`].
     fn generator() -> Option<Jet> {
         None
@@ -58,39 +69,51 @@ pub trait Measure: Copy + Send + Sync {
     fn of_sum(&self, sum: f64) -> Option<f64> {
         Some(sum)
     }
+    /// Does something for the divergence that this is, if it is one sum and no more.
+    fn as_sum<A: Visitor>(&self, _visitor: A) -> Option<A::Output> {
+        None
+    }
 }
 
 macro_rules! divergences {
-    (@term $type:ident, |$pair:ident| $term:expr $(, generator: $generator:expr)?) => {
+    (@term $type:ident, {|$pair:ident| $term:expr} [$(|$at:ident| $weights:expr $(, $infinite:expr)?)?] [$($series:expr)?]) => {
         impl Term for $type {
+            $($(const INFINITE_AT_ZERO: [bool; 2] = $infinite;)?)?
             #[inline(always)]
             fn term<V: Vector>($pair: &Pair<V>) -> V {
                 $term
             }
+            $(
+                #[inline(always)]
+                fn of_weights<V: Vector>($at: &Weights<V>) -> V {
+                    $weights
+                }
+            )?
             $(fn generator() -> Option<Jet> {
-                $generator
+                $series
             })?
         }
     };
-    (@term $type:ident, $other:ident) => {};
-    (@term_type $type:ident, |$pair:ident| $($term:tt)*) => { $type };
-    (@term_type $type:ident, $other:ident) => { $other };
+    (@term $type:ident, {$other:ident} [] []) => {};
+    (@term_type $type:ident, {|$pair:ident| $term:expr}) => { $type };
+    (@term_type $type:ident, {$other:ident}) => { $other };
 
     // What a row defines.
     (@define $doc:tt $type:ident $name:literal measure: $measure:ident, $new:expr) => {};
     (@define [$($doc:meta)*] $type:ident $name:literal
-        sum: {$($term:tt)*}, value: |$sum:ident| $finish:expr $(, is_kl: $is_kl:literal)? $(, is_first_order: $first:literal)?
+        sum: $term:tt, $(weights: {$($weights:tt)*},)? $(series: {$($series:tt)*},)? value: |$sum:ident| $finish:expr
+        $(, is_kl: $is_kl:literal)? $(, is_first_order: $first:literal)?
         $(; $($measure:tt)*)?
     ) => {
         $(#[$doc])*
         #[derive(Clone, Copy, Debug, Default, PartialEq)]
         pub struct $type;
-        divergences!(@term $type, $($term)*);
+        divergences!(@term $type, $term [$($($weights)*)?] [$($($series)*)?]);
         impl Divergence for $type {
             const NAME: &'static str = $name;
             $(const IS_KL: bool = $is_kl;)?
             $(const IS_FIRST_ORDER: bool = $first;)?
-            type Term = divergences!(@term_type $type, $($term)*);
+            type Term = divergences!(@term_type $type, $term);
             #[inline(always)]
             fn finish($sum: f64) -> f64 {
                 $finish
@@ -109,15 +132,18 @@ macro_rules! divergences {
             fn of_sum(&self, sum: f64) -> Option<f64> {
                 Some(Self::finish(sum))
             }
+            fn as_sum<A: Visitor>(&self, visitor: A) -> Option<A::Output> {
+                Some(visitor.visit(*self))
+            }
         }
     };
 
     // What computes a row, and how it is made.
-    (@measure $type:ident $(sum: {$($term:tt)*}, value: |$sum:ident| $finish:expr;)? measure: $measure:ident, $new:expr) => {
+    (@measure $type:ident $(sum: $term:tt, $(weights: $weights:tt,)? $(series: $series:tt,)? value: |$sum:ident| $finish:expr;)? measure: $measure:ident, $new:expr) => {
         $measure
     };
     (@measure $type:ident $($sum:tt)*) => { $type };
-    (@new $type:ident $(sum: {$($term:tt)*}, value: |$sum:ident| $finish:expr;)? measure: $measure:ident, $new:expr) => {
+    (@new $type:ident $(sum: $term:tt, $(weights: $weights:tt,)? $(series: $series:tt,)? value: |$sum:ident| $finish:expr;)? measure: $measure:ident, $new:expr) => {
         $new
     };
     (@new $type:ident $($sum:tt)*) => { Some($type) };
@@ -192,10 +218,10 @@ macro_rules! divergences {
                 }
             }
 
-            /// See [`Measure::value`].
-            pub fn value(&self, rows: &Prepared<'_>, parallel: bool) -> f64 {
+            /// See [`Measure::as_sum`].
+            pub fn as_sum<A: Visitor>(&self, visitor: A) -> Option<A::Output> {
                 match self {
-                    $(Row::$type(measure) => measure.value(rows, parallel),)*
+                    $(Row::$type(measure) => measure.as_sum(visitor),)*
                 }
             }
 
@@ -212,11 +238,18 @@ macro_rules! divergences {
                     $(Row::$type(measure) => measure.of_sum(sum),)*
                 }
             }
+
+            /// See [`Measure::value`].
+            pub fn value(&self, rows: &Prepared<'_>, parallel: bool) -> f64 {
+                match self {
+                    $(Row::$type(measure) => measure.value(rows, parallel),)*
+                }
+            }
         }
     };
 }
 
-/// What [`visit`] does with a row of the table.
+/// What [`visit`] and [`Measure::as_sum`] do with a row of the table.
 pub trait Visitor {
     /// What it yields.
     type Output;
@@ -226,12 +259,17 @@ pub trait Visitor {
 
 divergences! {
     /// KL(p‖q) = Σ p·log(p/q).
-    Kl = "kl" { sum: {|x| x.by_side(x.phi_down(), x.phi_up())}, value: |sum| sum, is_kl: true }
+    Kl = "kl" {
+        sum: {|x| x.by_side(x.phi_down(), x.phi_up())}, weights: {|x| x.kl(), [false, true]},
+        value: |sum| sum, is_kl: true
+    }
     /// KL(q‖p).
-    ReverseKl = "reverse_kl" { sum: {|x| x.by_side(x.phi_up(), x.phi_down())}, value: |sum| sum }
+    ReverseKl = "reverse_kl" {
+        sum: {|x| x.by_side(x.phi_up(), x.phi_down())}, weights: {|x| x.swapped().kl(), [true, false]}, value: |sum| sum
+    }
     /// weight·KL(p‖m) + (1 − weight)·KL(q‖m), m = weight·p + (1 − weight)·q.
     Js(weight = 0.5) = "js" {
-        sum: {|x| x.js(), generator: JensenShannon::new(0.5)?.generator()}, value: |sum| sum;
+        sum: {|x| x.js()}, weights: {|x| x.js()}, series: {JensenShannon::new(0.5)?.generator()}, value: |sum| sum;
         measure: JensenShannon, JensenShannon::new(weight)
     }
     /// √JS.
@@ -239,15 +277,19 @@ divergences! {
     /// KL(p‖alpha·p + (1 − alpha)·q).
     SkewKl(alpha = 0.1) = "skew_kl" { measure: SkewDivergence, SkewDivergence::new(alpha) }
     /// KL(p‖q) + KL(q‖p).
-    Jeffreys = "jeffreys" { sum: {|x| x.t * x.z, generator: Some(Jet::variable() * (Jet::exp(1.0) - Jet::constant(1.0)))}, value: |sum| sum }
+    Jeffreys = "jeffreys" {
+        sum: {|x| x.t * x.z}, weights: {|x| x.jeffreys(), [true, true]},
+        series: {Some(Jet::variable() * (Jet::exp(1.0) - Jet::constant(1.0)))}, value: |sum| sum
+    }
     /// ½·Σ|p − q|.
     TotalVariation = "total_variation" {
-        sum: {|x| V::constant(0.5) * x.z.abs()}, value: |sum| sum, is_first_order: true
+        sum: {|x| V::constant(0.5) * x.z.abs()}, weights: {|x| V::constant(0.5) * x.gap.abs()},
+        value: |sum| sum, is_first_order: true
     }
     /// ½·Σ(√p − √q)².
     SquaredHellinger = "squared_hellinger" {
-        sum: {|x| V::constant(0.5) * x.h * x.h, generator: Some(0.5 * (Jet::exp(1.0) - 2.0 * Jet::exp(0.5)))},
-        value: |sum| sum
+        sum: {|x| V::constant(0.5) * x.h * x.h}, weights: {|x| x.squared_hellinger()},
+        series: {Some(0.5 * (Jet::exp(1.0) - 2.0 * Jet::exp(0.5)))}, value: |sum| sum
     }
     /// √(½·Σ(√p − √q)²).
     Hellinger = "hellinger" { sum: {SquaredHellinger}, value: |sum| sum.sqrt() }
@@ -257,14 +299,8 @@ divergences! {
     NeymanChi2 = "neyman_chi2" { measure: AlphaDivergence, AlphaDivergence::times(2.0, -1.0) }
     /// Σ(p − q)²/(p + q).
     TriangularDiscrimination = "triangular_discrimination" {
-        sum: {
-            |x| x.z * x.z / (V::one() + x.s),
-            generator: {
-                let (e, one) = (Jet::exp(1.0), Jet::constant(1.0));
-                Some((e - one) * (e - one) / (e + one))
-            }
-        },
-        value: |sum| sum
+        sum: {|x| x.z * x.z / (V::one() + x.s)}, weights: {|x| x.gap * (x.gap / x.sum())},
+        series: {Some(Jet::tanh_half() * (Jet::exp(1.0) - Jet::constant(1.0)))}, value: |sum| sum
     }
     /// (Σp^alpha·q^(1 − alpha) − 1)/(alpha·(alpha − 1)).
     Alpha(alpha) = "alpha" { measure: AlphaDivergence, AlphaDivergence::times(1.0, alpha) }

@@ -1,13 +1,13 @@
 //! One divergence of one pair of rows, or of many.
 
-use crate::batch::{Matrix, map_rows};
-use crate::divergences::{Divergence, Kl, Row};
+use crate::batch::{Matrix, map_groups, map_rows};
+use crate::divergences::{Divergence, Kl, Row, Visitor};
 use crate::error::{Error, Result};
 use crate::pool::Call;
 use crate::prepare::{Prepared, Side, prepare};
 use crate::series::Series;
-use crate::terms::{Single, log_sums, weight_sums};
-use crate::weight_kl;
+use crate::terms::{Single, log_sums};
+use crate::{one_read, short};
 
 /// Names that take two arguments but are no row of the table: they are made of others.
 pub const COMPOSED: &[&str] = &["cross_entropy"];
@@ -17,13 +17,12 @@ pub fn value<D: Divergence>(_: D, rows: &Prepared<'_>, parallel: bool) -> f64 {
     let sum = match rows {
         Prepared::Nothing => return f64::NAN,
         Prepared::Logs(moments) if D::IS_KL => return moments.kl,
-        Prepared::Weights(p, q, totals) if D::IS_KL => return weight_kl::of_weights(*p, *q, totals, parallel),
+        Prepared::Weights(p, q, totals) => return one_read::of_weights::<D>(*p, *q, totals, parallel),
         Prepared::Logs(moments) => {
             let sum = |moments| log_sums(moments, Single(D::Term::default()), parallel)[0];
             let first = sum(moments);
             if D::IS_FIRST_ORDER && moments.shows_in(first) { sum(&moments.refined(parallel)) } else { first }
         }
-        Prepared::Weights(p, q, totals) => weight_sums(*p, *q, totals, Single(D::Term::default()), parallel)[0],
     };
     D::finish(sum)
 }
@@ -73,13 +72,27 @@ impl Metric {
         }
     }
 
-    /// KL of either direction where both rows are probabilities, which needs no preparation.
-    fn of_probs(&self, p: &Side<'_>, q: &Side<'_>, parallel: bool) -> Option<f64> {
+    /// Does something for the divergence that one read of probabilities yields: of q and p in this order if `true`.
+    fn in_one_read<A: Visitor>(&self, visitor: impl FnOnce(bool) -> A) -> Option<A::Output> {
         match self {
-            Metric::Listed(Row::Kl(_)) => weight_kl::of_probs(p, q, parallel),
-            Metric::Listed(Row::ReverseKl(_)) => weight_kl::of_probs(q, p, parallel),
-            _ => None,
+            Metric::Listed(Row::ReverseKl(_)) => Some(visitor(true).visit(Kl)),
+            Metric::Listed(row) => row.as_sum(visitor(false)),
+            Metric::CrossEntropy => None,
         }
+    }
+
+    /// The values of rows `first ..` that are computed many at once; the others are returned.
+    fn of_short_rows(&self, p: &Matrix<'_>, q: &Matrix<'_>, first: usize, out: &mut [f64]) -> Vec<usize> {
+        struct Short<'a>(&'a Matrix<'a>, &'a Matrix<'a>, usize, &'a mut [f64]);
+        impl Visitor for Short<'_> {
+            type Output = Vec<usize>;
+            fn visit<D: Divergence>(self, _: D) -> Vec<usize> {
+                short::fill::<D>(self.0, self.1, self.2, self.3)
+            }
+        }
+        let all = 0..out.len();
+        let found = self.in_one_read(|swap| if swap { Short(q, p, first, out) } else { Short(p, q, first, out) });
+        found.unwrap_or_else(|| all.collect())
     }
 
     /// The series of a smooth divergence, to be made once a call.
@@ -92,7 +105,15 @@ impl Metric {
 
     /// The value for two rows; `series` is that of this metric.
     pub fn of_sides(&self, p: &Side<'_>, q: &Side<'_>, series: Option<&Series>, parallel: bool) -> Result<f64> {
-        if let Some(value) = self.of_probs(p, q, parallel) {
+        struct Probs<'a, 'b>(&'a Side<'b>, &'a Side<'b>, bool);
+        impl Visitor for Probs<'_, '_> {
+            type Output = Option<f64>;
+            fn visit<D: Divergence>(self, _: D) -> Option<f64> {
+                one_read::of_probs::<D>(self.0, self.1, self.2)
+            }
+        }
+        let found = self.in_one_read(|swap| if swap { Probs(q, p, parallel) } else { Probs(p, q, parallel) });
+        if let Some(value) = found.flatten() {
             return Ok(value);
         }
         if let Some(series) = series
@@ -146,9 +167,14 @@ pub fn divergence(name: &str, p: &Matrix<'_>, q: &Matrix<'_>, call: &Call) -> Re
 pub fn metric_of_rows(metric: &Metric, p: &Matrix<'_>, q: &Matrix<'_>, call: &Call) -> Result<Vec<f64>> {
     same_shape(p, q)?;
     let series = metric.series();
-    map_rows(p.rows(), p.columns(), 1, call, |index, parallel, out| {
-        let (p, q) = sides(p, q, index);
-        out[0] = metric.of_sides(&p, &q, series.as_ref(), parallel)?;
+    map_groups(p.rows(), p.columns(), 1, call, |first, parallel, out| {
+        for i in metric.of_short_rows(p, q, first, out) {
+            if call.stopped() {
+                return Err(Error::Interrupted);
+            }
+            let (p, q) = sides(p, q, first + i);
+            out[i] = metric.of_sides(&p, &q, series.as_ref(), parallel)?;
+        }
         Ok(())
     })
 }

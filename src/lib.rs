@@ -10,8 +10,9 @@
 //! rows            a row, cut into segments and blocks, as lanes;   convert: numbers of any type, for the lanes
 //! simd            the instruction set, detected once; lane mathematics
 //! moments, sweep  the first pass over logits: normalisers and KL
-//! weight_kl       KL of probabilities in one read;   linear: totals of weights
 //! series, jet     one pass instead, for smooth divergences of close rows of logits
+//! weights         the lanes of two rows of linear numbers;   linear: their totals
+//! one_read        divergences of probabilities in one read;   short: those of many short rows at once
 //! terms, pair     the second pass: terms of two distributions, seen from the larger side
 //! divergences     the table: one row a divergence
 //! sided, js_many  the second pass for terms that need room:   powers, mixtures, cosine
@@ -49,6 +50,7 @@ pub mod known;
 pub mod linear;
 pub mod mixtures;
 pub mod moments;
+pub mod one_read;
 pub mod order;
 pub mod pair;
 pub mod pairwise;
@@ -60,6 +62,7 @@ pub mod renyi_entropy;
 pub mod rows;
 pub mod scalar;
 pub mod series;
+pub mod short;
 pub mod sided;
 pub mod simd;
 pub mod sinkhorn;
@@ -67,7 +70,7 @@ pub mod sweep;
 pub mod terms;
 pub mod topk;
 pub mod wasserstein;
-pub mod weight_kl;
+pub mod weights;
 
 #[cfg(feature = "python")]
 mod python;

@@ -106,27 +106,40 @@ impl Kernel for NarrowSums<'_> {
 
     #[inline(always)]
     fn run<S: Simd>(self) -> (f64, f64, bool) {
-        let mut scratch = Scratch::<f32>::new();
-        let (zero, mut least) = (S::F32::zero(), S::F32::zero());
-        let (mut even, mut odd): (Sum, Sum) = ([0.0; 16], [0.0; 16]);
-        for from in (self.from..self.to).step_by(BLOCK) {
-            let len = BLOCK.min(self.to - from);
-            let block = self.row.block::<S, f32>(from, len, &mut scratch, 0.0);
-            let mut pairs = block.chunks_exact(2 * f32::LANES);
-            for pair in &mut pairs {
-                let (a, b) = (S::F32::load(pair), S::F32::load(&pair[f32::LANES..]));
-                least = b.min(a.min(least));
-                a.add_to(&mut even);
-                b.add_to(&mut odd);
-            }
-            for rest in pairs.remainder().chunks_exact(f32::LANES) {
-                let a = S::F32::load(rest);
-                least = a.min(least);
-                a.add_to(&mut even);
-            }
-        }
-        (total(&even) + total(&odd), 0.0, !least.eq(zero).all())
+        narrow_sums::<S>(&self.row, self.from, self.to)
     }
+}
+
+#[inline(always)]
+fn narrow_sums<S: Simd>(row: &Row<'_>, from: usize, to: usize) -> (f64, f64, bool) {
+    let mut scratch = Scratch::<f32>::new();
+    let (zero, mut least) = (S::F32::zero(), S::F32::zero());
+    let (mut even, mut odd): (Sum, Sum) = ([0.0; 16], [0.0; 16]);
+    for from in (from..to).step_by(BLOCK) {
+        let len = BLOCK.min(to - from);
+        let block = row.block::<S, f32>(from, len, &mut scratch, 0.0);
+        let mut pairs = block.chunks_exact(2 * f32::LANES);
+        for pair in &mut pairs {
+            let (a, b) = (S::F32::load(pair), S::F32::load(&pair[f32::LANES..]));
+            least = b.min(a.min(least));
+            a.add_to(&mut even);
+            b.add_to(&mut odd);
+        }
+        for rest in pairs.remainder().chunks_exact(f32::LANES) {
+            let a = S::F32::load(rest);
+            least = a.min(least);
+            a.add_to(&mut even);
+        }
+    }
+    (total(&even) + total(&odd), 0.0, !least.eq(zero).all())
+}
+
+/// The totals of a short row of at most 24 digits within a kernel; `None` if it has no mass, or a negative number.
+#[inline(always)]
+pub fn totals_of_segment<S: Simd>(row: &Row<'_>) -> Option<Totals> {
+    let (sum, low, negative) = narrow_sums::<S>(row, 0, row.len());
+    let totals = Totals { sum, low, power: 0 };
+    (!negative && totals.has_mass()).then_some(totals)
 }
 
 struct Sums<'a> {

@@ -4,7 +4,7 @@
 //! term of KL(first‖m) is first·φ(log m/first): g − first·log(m/first) where m is the larger, and
 //! first·log(first/m) − g where first is. The logarithm comes from g where the two are close, and so does φ.
 
-use crate::divergences::{Js, Kl, Measure};
+use crate::divergences::{Js, Kl, Measure, Visitor};
 use crate::evaluate::value;
 use crate::jet::Jet;
 use crate::prepare::Prepared;
@@ -113,6 +113,10 @@ impl Measure for JensenShannon {
         let to_p = weight * mixed(weight, rest, 1.0).ln();
         let to_q = rest * (Jet::exp(1.0) * mixed(rest, weight, -1.0).ln());
         (weight.min(rest) > CLOSE).then(|| Jet::constant(0.0) - to_p - to_q)
+    }
+
+    fn as_sum<A: Visitor>(&self, visitor: A) -> Option<A::Output> {
+        (self.weight == 0.5).then(|| visitor.visit(Js))
     }
 }
 

@@ -26,7 +26,7 @@ use crate::order::peak;
 use crate::rows::{InPlace, Row, Scratch};
 use crate::scalar::log1p_and_psi;
 use crate::simd::{Element, Kernel, Simd, Vector, dispatch, math, total};
-use crate::sweep::{MAX_LEVEL, Shift, Sums, largest, pass};
+use crate::sweep::{MAX_LEVEL, Shift, Sums, largest, pass, segment};
 
 /// What one pass says about a pair of rows.
 #[derive(Clone, Copy, Debug)]
@@ -78,9 +78,8 @@ impl Moments<'_> {
             return None;
         }
         let sums = pass::<T, true>(self.x, self.y, shift, parallel);
-        let usable = !sums.invalid && !sums.poor && sums.weights > 0.0 && sums.weights.is_finite();
         let (found, ..) = conclude(self.x, self.y, self.wide, shift, &sums);
-        found.filter(|_| usable).map(|found| Self { kl: self.kl, ..found })
+        found.filter(|_| sums.is_usable()).map(|found| Self { kl: self.kl, ..found })
     }
 
     /// True if what rounding takes from y − x shows beside log-ratios of the size that KL tells.
@@ -139,7 +138,7 @@ fn attempt<'a, T: InPlace>(x: Row<'a>, y: Row<'a>, parallel: bool) -> Attempt<'a
         if sums.invalid {
             return Attempt::Invalid;
         }
-        if sums.poor || sums.weights <= 0.0 || !sums.weights.is_finite() {
+        if !sums.is_usable() {
             return Attempt::Failed;
         }
         let (outcome, sigma, epsilon) = conclude(x, y, wide, shift, &sums);
@@ -237,31 +236,49 @@ impl<T: InPlace> Kernel for Guess<'_, T> {
 
     #[inline(always)]
     fn run<S: Simd>(self) -> Option<Shift> {
-        let (mut scratch_x, mut scratch_y) = (Scratch::<T>::new(), Scratch::<T>::new());
-        let none = T::from_f64(f64::NEG_INFINITY);
-        for from in (0..self.x.len()).step_by(PROBE) {
-            let len = PROBE.min(self.x.len() - from);
-            let xs = self.x.block::<S, T>(from, len, &mut scratch_x, none);
-            let ys = self.y.block::<S, T>(from, len, &mut scratch_y, none);
-            let (top_x, top_y) = (largest::<S, T>(xs), largest::<S, T>(ys));
-            if top_x.is_finite() && top_y.is_finite() {
-                let power = (top_x * LOG2_E).round();
-                let power_y = (top_y * LOG2_E).round();
-                if power.abs().max(power_y.abs()) * LN_2 > MAX_LEVEL {
-                    return Some(Shift { power, offset: 0.0, careful: true });
-                }
-                let (a, b) = (mass::<S, T>(xs, power), mass::<S, T>(ys, power_y));
-                // To the last digit: in a short row this c is final, and u is 0 where it should be.
-                let offset = libm::log(b / a) + (power_y - power) * LN_2;
-                let offset = if offset.is_finite() { T::from_f64(offset).to_f64() } else { 0.0 };
-                return Some(Shift { power, offset, careful: false });
-            }
-            if top_x == f64::INFINITY || top_y == f64::INFINITY {
-                return None;
-            }
-        }
-        None
+        guess_in::<S, T>(&self.x, &self.y)
     }
+}
+
+#[inline(always)]
+fn guess_in<S: Simd, T: InPlace>(x: &Row<'_>, y: &Row<'_>) -> Option<Shift> {
+    let (mut scratch_x, mut scratch_y) = (Scratch::<T>::new(), Scratch::<T>::new());
+    let none = T::from_f64(f64::NEG_INFINITY);
+    for from in (0..x.len()).step_by(PROBE) {
+        let len = PROBE.min(x.len() - from);
+        let xs = x.block::<S, T>(from, len, &mut scratch_x, none);
+        let ys = y.block::<S, T>(from, len, &mut scratch_y, none);
+        let (top_x, top_y) = (largest::<S, T>(xs), largest::<S, T>(ys));
+        if top_x.is_finite() && top_y.is_finite() {
+            let power = (top_x * LOG2_E).round();
+            let power_y = (top_y * LOG2_E).round();
+            if power.abs().max(power_y.abs()) * LN_2 > MAX_LEVEL {
+                return Some(Shift { power, offset: 0.0, careful: true });
+            }
+            let (a, b) = (mass::<S, T>(xs, power), mass::<S, T>(ys, power_y));
+            // To the last digit: in a short row this c is final, and u is 0 where it should be.
+            let offset = libm::log(b / a) + (power_y - power) * LN_2;
+            let offset = if offset.is_finite() { T::from_f64(offset).to_f64() } else { 0.0 };
+            return Some(Shift { power, offset, careful: false });
+        }
+        if top_x == f64::INFINITY || top_y == f64::INFINITY {
+            return None;
+        }
+    }
+    None
+}
+
+/// KL of two short rows of float32 logits within a kernel, or `None` where one pass with a guessed shift does not do.
+#[inline(always)]
+pub fn kl_of_segment<S: Simd>(x: &Row<'_>, y: &Row<'_>) -> Option<f64> {
+    let shift = guess_in::<S, f32>(x, y).filter(|shift| !shift.careful && shift.offset.abs() <= 1.0)?;
+    let sums = segment::<S, f32, false>(x, y, 0, x.len(), shift);
+    if !sums.is_usable() {
+        return None;
+    }
+    let (found, sigma, epsilon) = conclude(*x, *y, false, shift, &sums);
+    let shows = |found: &Moments<'_>| !sums.infinite && offset_shows(found.offset, sigma.abs());
+    found.filter(|found| !shows(found) && settled(&sums, found, sigma, epsilon)).map(|found| found.kl)
 }
 
 /// Σ e^x·2^-K over a block, near enough for a guess.

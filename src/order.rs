@@ -1,7 +1,7 @@
 //! The order of a row: its largest numbers and the rank of one of them. The first of equal numbers wins.
 
 use crate::rows::{BLOCK, InPlace, Row, Scratch, over_segments};
-use crate::simd::{Kernel, Mask, Simd, Vector, dispatch};
+use crate::simd::{Kernel, Mask, SUM_LANES, Simd, Vector, dispatch};
 
 /// A number and where it stands.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -99,31 +99,35 @@ impl<T: InPlace, const CHECK: bool> Kernel for Scan<'_, T, CHECK> {
             let len = BLOCK.min(self.to - from);
             let block = self.row.block::<S, T>(from, len, &mut scratch, none);
             let largest = match self.target {
-                Some(target) if target.index < from => {
-                    let (largest, above) = survey::<S, T, CHECK, ABOVE>(block, target.value);
-                    found.before += above;
-                    largest
-                }
+                // What precedes the target counts if it is no smaller, what follows it if it is larger.
                 Some(target) if target.index >= from + len => {
                     let (largest, below) = survey::<S, T, CHECK, BELOW>(block, target.value);
                     found.before += block.len() - below;
                     largest
                 }
                 Some(target) => {
-                    found.before += block[..len].iter().enumerate().map(|(i, x)| (from + i, x.to_f64())).fold(
-                        0,
-                        |count, (i, x)| {
-                            count + usize::from(x > target.value || (x == target.value && i < target.index))
-                        },
-                    );
-                    survey::<S, T, CHECK, NOTHING>(block, 0.0).0
+                    let (largest, above) = survey::<S, T, CHECK, ABOVE>(block, target.value);
+                    found.before += above;
+                    if target.index >= from {
+                        let (bar, preceding) = (T::from_f64(target.value), &block[..target.index - from]);
+                        found.before += preceding.iter().map(|&x| usize::from(x == bar)).sum::<usize>();
+                    }
+                    largest
                 }
                 None => survey::<S, T, CHECK, NOTHING>(block, 0.0).0,
             };
-            found.valid &= !CHECK || largest.lt(infinity).all();
-            if self.k > 0 && bar::<S, T>(&found.top, self.k).is_none_or(|bar| bar.lt(largest).count() > 0) {
-                scan::<S, T>(&block[..len], block, from, self.k, &mut found.top);
+            let top = largest[0].max(largest[1]);
+            found.valid &= !CHECK || top.lt(infinity).all();
+            if self.k == 0 {
+                continue;
             }
+            // A number that is not among the k largest is not worth looking at.
+            let least = match bar::<S, T>(&found.top, self.k) {
+                Some(bar) if bar.lt(top).count() == 0 => continue,
+                Some(bar) => bar,
+                None => T::In::<S>::splat(at_least::<S, T>(largest, self.k)),
+            };
+            scan::<S, T>(&block[..len], block, least, from, self.k, &mut found.top);
         }
         found
     }
@@ -135,18 +139,52 @@ fn bar<S: Simd, T: InPlace>(top: &[Entry], k: usize) -> Option<T::In<S>> {
     (top.len() == k).then(|| T::In::<S>::constant(top[k - 1].value))
 }
 
-/// Inserts the numbers of a block that belong to the largest.
+/// A number that at least `k` numbers of a block reach: the k-th largest of the largest of its parts, or −∞.
 #[inline(always)]
-fn scan<S: Simd, T: InPlace>(block: &[T], padded: &[T], from: usize, k: usize, top: &mut Vec<Entry>) {
-    for (i, lanes) in padded.chunks_exact(T::LANES).enumerate() {
-        if bar::<S, T>(top, k).is_some_and(|bar| bar.lt(T::In::<S>::load(lanes)).count() == 0) {
-            continue;
+fn at_least<S: Simd, T: InPlace>(largest: [T::In<S>; 2], k: usize) -> T {
+    let mut found = T::from_f64(f64::NEG_INFINITY);
+    if k > 2 * T::LANES {
+        return found;
+    }
+    let mut lanes = [found; 2 * SUM_LANES];
+    largest[0].store(&mut lanes);
+    largest[1].store(&mut lanes[T::LANES..]);
+    for &x in &lanes[..2 * T::LANES] {
+        let bar = T::In::<S>::splat(x);
+        let below = largest[0].lt(bar).count() + largest[1].lt(bar).count();
+        if below as usize + k <= 2 * T::LANES && x > found {
+            found = x;
         }
+    }
+    found
+}
+
+/// Inserts the numbers of a block that belong to the largest and are no less than `least`.
+#[inline(always)]
+fn scan<S: Simd, T: InPlace>(
+    block: &[T],
+    padded: &[T],
+    mut least: T::In<S>,
+    from: usize,
+    k: usize,
+    top: &mut Vec<Entry>,
+) {
+    let all = (1u32 << T::LANES) - 1;
+    for (i, lanes) in padded.chunks_exact(T::LANES).enumerate() {
+        let lanes = T::In::<S>::load(lanes);
+        // Once there are k, the first of equal numbers wins.
+        let mut left = if top.len() < k { all & !lanes.lt(least).bits() } else { least.lt(lanes).bits() };
         let start = i * T::LANES;
-        for (j, &x) in block[start..(start + T::LANES).min(block.len())].iter().enumerate() {
-            let entry = Entry { value: x.to_f64(), index: from + start + j };
+        while left != 0 {
+            let at = start + left.trailing_zeros() as usize;
+            left &= left - 1;
+            let Some(&x) = block.get(at) else { break };
+            let entry = Entry { value: x.to_f64(), index: from + at };
             if top.len() < k || entry.value > top[k - 1].value {
                 insert(top, k, entry);
+                if let Some(bar) = bar::<S, T>(top, k) {
+                    least = bar;
+                }
             }
         }
     }
@@ -157,9 +195,9 @@ const ABOVE: u8 = 1;
 const BELOW: u8 = 2;
 const NOTHING: u8 = 0;
 
-/// The largest number of each lane (with `CHECK`, NaN counts as +inf) and a count against a bar.
+/// The largest number of each lane of two halves (with `CHECK`, NaN counts as +inf) and a count against a bar.
 #[inline(always)]
-fn survey<S: Simd, T: InPlace, const CHECK: bool, const COUNT: u8>(block: &[T], bar: f64) -> (T::In<S>, usize) {
+fn survey<S: Simd, T: InPlace, const CHECK: bool, const COUNT: u8>(block: &[T], bar: f64) -> ([T::In<S>; 2], usize) {
     let bar = T::In::<S>::constant(bar);
     let infinity = T::In::<S>::constant(f64::INFINITY);
     let mut count = 0;
@@ -186,5 +224,5 @@ fn survey<S: Simd, T: InPlace, const CHECK: bool, const COUNT: u8>(block: &[T], 
         }
     }
     let [a, b, c, d] = largest;
-    (a.max(b).max(c.max(d)), count as usize)
+    ([a.max(b), c.max(d)], count as usize)
 }

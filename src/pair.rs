@@ -86,7 +86,12 @@ impl<V: Vector> Pair<V> {
     #[inline(always)]
     pub fn from_weights(p: V, q: V, ratio: V, ratio_low: V) -> Self {
         let d = q.mul_add(ratio_low, q.mul_add(ratio, V::zero() - p));
-        let q = q * ratio;
+        Self::from_difference(p, q * ratio, d)
+    }
+
+    /// From p, q and q − p with all its digits.
+    #[inline(always)]
+    pub fn from_difference(p: V, q: V, d: V) -> Self {
         let q_larger = V::zero().lt(d);
         let big = V::select(q_larger, q, p);
         let small = V::select(q_larger, p, q);

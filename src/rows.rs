@@ -77,6 +77,7 @@ impl Numbers<'_> {
     }
 
     /// True if float64 lanes are needed to hold them exactly.
+    #[inline]
     pub fn is_wide(&self) -> bool {
         matches!(self, Numbers::F64(_))
     }
@@ -129,6 +130,7 @@ pub struct Row<'a> {
 
 impl<'a> Row<'a> {
     /// A row of `len` numbers, the first at `start`, `stride` apart. Every one of them must lie inside `numbers`.
+    #[inline]
     pub fn new(numbers: Numbers<'a>, start: usize, stride: isize, len: usize, transform: Transform) -> Self {
         let last = start.wrapping_add_signed(stride.wrapping_mul(len.saturating_sub(1) as isize));
         assert!(len == 0 || (start < numbers.len() && last < numbers.len()), "row outside its array");
@@ -137,6 +139,7 @@ impl<'a> Row<'a> {
     }
 
     /// Length.
+    #[inline]
     pub fn len(&self) -> usize {
         self.len
     }
@@ -254,6 +257,19 @@ impl<'a> Row<'a> {
         let in_place = self.stride == 1 && padded == len && self.transform == Transform::Keep;
         if let Some(numbers) = T::in_place(&self.numbers).filter(|_| in_place) {
             return &numbers[start..start + len];
+        }
+        if let Some(numbers) = T::in_place(&self.numbers)
+            && self.stride == 1
+            && self.transform == Transform::Keep
+            && (1..T::LANES).contains(&len)
+            && start + T::LANES <= numbers.len()
+        {
+            // Part of a vector, with other rows' numbers behind it: read whole, and blended.
+            let pad = T::In::<S>::splat(pad.unwrap_or(numbers[start + len - 1]));
+            let out = scratch.get(T::LANES);
+            let lanes = T::In::<S>::load(&numbers[start..]);
+            T::In::<S>::select(T::In::<S>::first(len), lanes, pad).store(out);
+            return out;
         }
         let out = scratch.get(padded);
         T::convert::<S>(&self.numbers, start, self.stride, &mut out[..len]);

@@ -29,11 +29,13 @@ const RECIPROCALS: [f64; 15] = {
 };
 
 /// ψ(ε) = ε − log1p(ε), accurate near zero.
+#[inline]
 pub fn psi(epsilon: f64) -> f64 {
     log1p_and_psi(epsilon).1
 }
 
 /// log1p(ε) and ψ(ε) for the price of one.
+#[inline]
 pub fn log1p_and_psi(epsilon: f64) -> (f64, f64) {
     if epsilon.abs() > 0.05 {
         let log = libm::log1p(epsilon);

@@ -61,6 +61,12 @@ pub struct Sums {
 }
 
 impl Sums {
+    /// True if the rows have distributions and the shift was no obstacle.
+    #[inline(always)]
+    pub fn is_usable(&self) -> bool {
+        !self.invalid && !self.poor && self.weights > 0.0 && self.weights.is_finite()
+    }
+
     fn scaled_to(self, power: f64) -> Sums {
         let factor = libm::scalbn(1.0, (self.power - power).max(-2000.0) as i32);
         Sums { power, weights: self.weights * factor, gain: self.gain * factor, second: self.second * factor, ..self }
@@ -282,78 +288,88 @@ impl<T: InPlace, const EXACT: bool> Kernel for Pass<'_, T, EXACT> {
 
     #[inline(always)]
     fn run<S: Simd>(self) -> Sums {
-        let (mut scratch_x, mut scratch_y) = (Scratch::<T>::new(), Scratch::<T>::new());
-        let mut shift = self.shift;
-        let (mut weights, mut gain, mut second): (Sum, Sum, Sum) = ([0.0; 16], [0.0; 16], [0.0; 16]);
-        let (mut infinite, mut poor) = (false, false);
-        // A row that does not fill a vector may be all in one place, where only float64 lanes know that nothing moved.
-        let short = self.x.len() < T::LANES;
-        let mut path = if shift.careful || short { Path::Careful } else { Path::Near };
-        let mut from = self.from;
-        while from < self.to {
-            let left = BLOCK.min(self.to - from);
-            // Whole vectors first: only what is left needs filling up, with pairs that the sums then leave out.
-            let whole = left - left % T::LANES;
-            let len = if whole > 0 { whole } else { left };
-            if path != Path::Careful {
-                let xs = self.x.block_repeating::<S, T>(from, len, &mut scratch_x);
-                let ys = self.y.block_repeating::<S, T>(from, len, &mut scratch_y);
-                let ahead = [self.x.ahead(from), self.y.ahead(from)];
-                let (lane, extent) = match path {
-                    Path::Near => add_block::<T::In<S>, NEAR, EXACT>(xs, ys, ahead, &shift),
-                    Path::Wide => add_block::<T::In<S>, WIDE, EXACT>(xs, ys, ahead, &shift),
-                    Path::Mid | Path::Careful => add_block::<T::In<S>, MID, EXACT>(xs, ys, ahead, &shift),
-                };
-                let below = |bound: f64| extent.square.lt(T::In::<S>::constant(bound));
-                let power = power_for::<S, T>(&shift, extent.top, xs);
-                if let Some(power) = power.filter(|&power| power != shift.power) {
-                    let factor = libm::scalbn(1.0, (shift.power - power) as i32);
-                    for lane in [&mut weights, &mut gain, &mut second].into_iter().flatten() {
-                        *lane *= factor;
-                    }
-                    shift.power = power;
-                    continue;
-                } else if power.is_none() {
-                    // No K will do: the careful path.
-                } else if below(path.bound()).and(lane.second.eq(lane.second)).all() {
-                    let lane = if whole > 0 { lane } else { lane.first_of(len) };
-                    lane.weights.add_to(&mut weights);
-                    lane.first.add_to(&mut gain);
-                    lane.second.add_to(&mut second);
-                    // Not back to near: a wrong guess there costs more than the wide path does.
-                    if path == Path::Mid && below(WIDE_SQUARE).all() {
-                        path = Path::Wide;
-                    }
-                    from += len;
-                    continue;
-                } else if path == Path::Near && !below(NEAR_SQUARE).all() && below(WIDE_SQUARE).all() {
-                    path = Path::Wide;
-                    continue;
-                } else if path != Path::Mid {
-                    path = Path::Mid;
-                    continue;
+        segment::<S, T, EXACT>(&self.x, &self.y, self.from, self.to, self.shift)
+    }
+}
+
+/// The sums over one segment.
+#[inline(always)]
+pub fn segment<S: Simd, T: InPlace, const EXACT: bool>(
+    x: &Row<'_>,
+    y: &Row<'_>,
+    mut from: usize,
+    to: usize,
+    mut shift: Shift,
+) -> Sums {
+    let (mut scratch_x, mut scratch_y) = (Scratch::<T>::new(), Scratch::<T>::new());
+    let (mut weights, mut gain, mut second): (Sum, Sum, Sum) = ([0.0; 16], [0.0; 16], [0.0; 16]);
+    let (mut infinite, mut poor) = (false, false);
+    // A row that does not fill a vector may be all in one place, where only float64 lanes know that nothing moved.
+    let short = x.len() < T::LANES;
+    let mut path = if shift.careful || short { Path::Careful } else { Path::Near };
+    while from < to {
+        let left = BLOCK.min(to - from);
+        // Whole vectors first: only what is left needs filling up, with pairs that the sums then leave out.
+        let whole = left - left % T::LANES;
+        let len = if whole > 0 { whole } else { left };
+        if path != Path::Careful {
+            let xs = x.block_repeating::<S, T>(from, len, &mut scratch_x);
+            let ys = y.block_repeating::<S, T>(from, len, &mut scratch_y);
+            let ahead = [x.ahead(from), y.ahead(from)];
+            let (lane, extent) = match path {
+                Path::Near => add_block::<T::In<S>, NEAR, EXACT>(xs, ys, ahead, &shift),
+                Path::Wide => add_block::<T::In<S>, WIDE, EXACT>(xs, ys, ahead, &shift),
+                Path::Mid | Path::Careful => add_block::<T::In<S>, MID, EXACT>(xs, ys, ahead, &shift),
+            };
+            let below = |bound: f64| extent.square.lt(T::In::<S>::constant(bound));
+            let power = power_for::<S, T>(&shift, extent.top, xs);
+            if let Some(power) = power.filter(|&power| power != shift.power) {
+                let factor = libm::scalbn(1.0, (shift.power - power) as i32);
+                for lane in [&mut weights, &mut gain, &mut second].into_iter().flatten() {
+                    *lane *= factor;
                 }
+                shift.power = power;
+                continue;
+            } else if power.is_none() {
+                // No K will do: the careful path.
+            } else if below(path.bound()).and(lane.second.eq(lane.second)).all() {
+                let lane = if whole > 0 { lane } else { lane.first_of(len) };
+                lane.weights.add_to(&mut weights);
+                lane.first.add_to(&mut gain);
+                lane.second.add_to(&mut second);
+                // Not back to near: a wrong guess there costs more than the wide path does.
+                if path == Path::Mid && below(WIDE_SQUARE).all() {
+                    path = Path::Wide;
+                }
+                from += len;
+                continue;
+            } else if path == Path::Near && !below(NEAR_SQUARE).all() && below(WIDE_SQUARE).all() {
+                path = Path::Wide;
+                continue;
+            } else if path != Path::Mid {
+                path = Path::Mid;
+                continue;
             }
-            let mut block = Careful { shift, infinite: false, invalid: false, poor: false };
-            block.add::<S>(&self.x, &self.y, from, len, [&mut weights, &mut gain, &mut second]);
-            if block.invalid {
-                let nan = f64::NAN;
-                let power = shift.power;
-                return Sums { power, weights: nan, gain: nan, second: nan, infinite, invalid: true, poor };
-            }
-            infinite |= block.infinite;
-            poor |= block.poor;
-            from += len;
         }
-        Sums {
-            power: shift.power,
-            weights: total(&weights),
-            gain: total(&gain),
-            second: total(&second),
-            infinite,
-            invalid: false,
-            poor,
+        let mut block = Careful { shift, infinite: false, invalid: false, poor: false };
+        block.add::<S>(x, y, from, len, [&mut weights, &mut gain, &mut second]);
+        if block.invalid {
+            let nan = f64::NAN;
+            let power = shift.power;
+            return Sums { power, weights: nan, gain: nan, second: nan, infinite, invalid: true, poor };
         }
+        infinite |= block.infinite;
+        poor |= block.poor;
+        from += len;
+    }
+    Sums {
+        power: shift.power,
+        weights: total(&weights),
+        gain: total(&gain),
+        second: total(&second),
+        infinite,
+        invalid: false,
+        poor,
     }
 }
 

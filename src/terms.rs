@@ -170,16 +170,6 @@ impl<T: InPlace, K: Terms> Kernel for LogPass<'_, T, K> {
 }
 
 /// The sums of `terms` over rows of weights, in units of Σp.
-pub fn weight_sums(p: Row<'_>, q: Row<'_>, totals: &[Totals; 2], terms: impl Terms, parallel: bool) -> [f64; MAX_SUMS] {
-    // Float32 lanes have no room to scale totals far from 1.
-    if p.is_wide() || q.is_wide() || !totals.iter().all(Totals::is_ordinary) {
-        weight_sums_in::<f64>(p, q, totals, terms, parallel)
-    } else {
-        weight_sums_in::<f32>(p, q, totals, terms, parallel)
-    }
-}
-
-/// [`weight_sums`] in lanes of one type.
 pub fn weight_sums_in<T: InPlace>(
     p: Row<'_>,
     q: Row<'_>,

@@ -54,6 +54,14 @@ def _js_even(v: mpf) -> mpf:
     return (t * sinh(t / 2) - 2 * cosh(t / 2) * log(cosh(t / 2))) / (2 * v)
 
 
+def _js_of_square(s: mpf) -> mpf:
+    """JS(p, q) / ((p + q) s) as a function of s = ((p - q) / (p + q))^2."""
+    if s < mpf("1e-4"):
+        return sum(s**k / (4 * (k + 1) * (2 * k + 1)) for k in range(16))
+    a = sqrt(s)
+    return ((1 + a) * log1p(a) + (1 - a) * log1p(-a)) / (4 * s)
+
+
 class Fit(NamedTuple):
     """A function, the interval and the degrees of its two polynomials."""
 
@@ -75,6 +83,7 @@ FITS = [
     Fit("ATANH", "2 (atanh(f) - f)/f^3 in f^2, |f| <= 1/5", _atanh_beyond, mpf(0), mpf(1) / 25, 3, 8),
     Fit("LOG1P", "log(1 + s)/s, 0 <= s <= 1/e", _log1p_over, mpf(0), exp(-1), 7, 15),
     Fit("JS", "the even part of JS in t^2, |t| <= 2", _js_even, mpf(0), mpf(4), 5, 15),
+    Fit("JS_EVEN", "JS/((p + q) s) in s = ((p - q)/(p + q))^2 <= 1/2", _js_of_square, mpf(0), mpf(1) / 2, 7, 18),
 ]
 
 

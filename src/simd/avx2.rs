@@ -91,9 +91,9 @@ macro_rules! mask {
                 unsafe { $movemask($and(self.0, self.1)) == $full }
             }
             #[inline(always)]
-            fn count(self) -> u32 {
+            fn bits(self) -> u32 {
                 // SAFETY: see the head of this file.
-                unsafe { $movemask(self.0).count_ones() + $movemask(self.1).count_ones() }
+                unsafe { $movemask(self.0) as u32 | (($movemask(self.1) as u32) << ($full as u32).count_ones()) }
             }
         }
     };

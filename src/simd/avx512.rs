@@ -114,8 +114,8 @@ macro_rules! masks {
                 self == $mask::MAX
             }
             #[inline(always)]
-            fn count(self) -> u32 {
-                self.count_ones()
+            fn bits(self) -> u32 {
+                u32::from(self)
             }
         }
     )*};

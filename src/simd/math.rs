@@ -14,6 +14,7 @@
 //! | [`ln`] | positive normal | 3.0 | 3.0 |
 //! | [`log1p_small`] | 0 ≤ s ≤ 1/e | 1.2 | 1.3 |
 //! | [`js_near`] | t ≤ 2 | 2.5 | 2.2 |
+//! | [`js_even`] | 0 ≤ s ≤ 1/2 | 2.0 | 2.0 |
 
 use super::{Element, Mask, Vector, coefficients as c};
 
@@ -35,6 +36,8 @@ pub trait Coefficients: Sized + 'static {
     const LOG1P: &'static [Self];
     /// JS/(√(pq)·t²) in t².
     const JS: &'static [Self];
+    /// JS/((p + q)·s) in s = ((p − q)/(p + q))².
+    const JS_EVEN: &'static [Self];
     /// High part of ln 2, short enough that its product with an exponent is exact.
     const LN2_HIGH: f64;
     /// ln 2 less its high part.
@@ -50,6 +53,7 @@ impl Coefficients for f32 {
     const ATANH: &'static [f32] = &c::ATANH_F32;
     const LOG1P: &'static [f32] = &c::LOG1P_F32;
     const JS: &'static [f32] = &c::JS_F32;
+    const JS_EVEN: &'static [f32] = &c::JS_EVEN_F32;
     const LN2_HIGH: f64 = 0.693_145_751_953_125;
     const LN2_LOW: f64 = 1.428_606_820_309_417_2e-6;
 }
@@ -63,6 +67,7 @@ impl Coefficients for f64 {
     const ATANH: &'static [f64] = &c::ATANH_F64;
     const LOG1P: &'static [f64] = &c::LOG1P_F64;
     const JS: &'static [f64] = &c::JS_F64;
+    const JS_EVEN: &'static [f64] = &c::JS_EVEN_F64;
     const LN2_HIGH: f64 = 0.693_147_180_369_123_8;
     const LN2_LOW: f64 = 1.908_214_929_270_587_7e-10;
 }
@@ -196,6 +201,12 @@ pub fn ln_quotient<V: Vector>(big: V, small: V, difference: V) -> V {
 pub fn js_near<V: Vector>(t: V) -> V {
     let square = t * t;
     square * polynomial(square, V::Elem::JS)
+}
+
+/// JS(p, q)/(p + q) for s = ((p − q)/(p + q))² ≤ 1/2.
+#[inline(always)]
+pub fn js_even<V: Vector>(s: V) -> V {
+    s * polynomial(s, V::Elem::JS_EVEN)
 }
 
 /// Natural logarithm of any number: log 0 = −∞, that of a negative number is NaN.

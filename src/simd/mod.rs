@@ -38,6 +38,7 @@ pub const SUM_LANES: usize = 16;
 pub type Sum = [f64; SUM_LANES];
 
 /// Adds the lanes of a sum in one fixed order.
+#[inline(always)]
 pub fn total(sum: &Sum) -> f64 {
     let mut lanes = *sum;
     let mut width = SUM_LANES / 2;
@@ -116,8 +117,13 @@ pub trait Mask: Copy {
     fn or(self, other: Self) -> Self;
     /// True if it holds in every lane.
     fn all(self) -> bool;
+    /// One bit a lane, the first lane's the lowest.
+    fn bits(self) -> u32;
     /// The number of lanes where it holds.
-    fn count(self) -> u32;
+    #[inline(always)]
+    fn count(self) -> u32 {
+        self.bits().count_ones()
+    }
 }
 
 /// Sixteen float32 or eight float64 lanes.

@@ -115,6 +115,12 @@ macro_rules! vector {
                 self.count() == $lanes
             }
             #[inline(always)]
+            fn bits(self) -> u32 {
+                // SAFETY: four registers are as many bytes as their lanes.
+                let lanes = unsafe { std::mem::transmute::<_, [$uint; $lanes]>(self.0) };
+                lanes.into_iter().rev().fold(0, |bits, lane| 2 * bits + (lane & 1) as u32)
+            }
+            #[inline(always)]
             fn count(self) -> u32 {
                 // SAFETY: see the head of this file.
                 unsafe { (0..4).map(|i| $addv($shr::<$shr_mask>(self.0[i])) as u32).sum() }

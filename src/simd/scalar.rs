@@ -36,8 +36,8 @@ impl<const N: usize> Mask for Truth<N> {
         self.0.iter().all(|&holds| holds)
     }
     #[inline(never)]
-    fn count(self) -> u32 {
-        self.0.iter().map(|&holds| u32::from(holds)).sum()
+    fn bits(self) -> u32 {
+        self.0.iter().rev().fold(0, |bits, &holds| 2 * bits + u32::from(holds))
     }
 }
 

@@ -10,6 +10,7 @@ use std::sync::{Mutex, PoisonError};
 use half::{bf16, f16};
 use kullback::compare::compare;
 use kullback::divergences::NAMES;
+use kullback::evaluate::{Metric, sides};
 use kullback::order::{order, order_of_valid};
 use kullback::rows::{BLOCK, Row, SEGMENT, Transform};
 use kullback::simd::{Isa, set_isa};
@@ -666,6 +667,62 @@ fn order_is_that_of_a_stable_sort() {
                         }
                     }
                     Vec::new()
+                });
+            }
+        }
+    }
+}
+
+/// Many short rows are computed in one kernel: what it takes, and what it leaves to the long way, has the same bits.
+#[test]
+fn short_rows_are_computed_as_long_ones_are() {
+    let mut uniform = Uniform(11);
+    for (columns, kind) in [1, 5, 8, 16, 17, 64, 100, BLOCK - 24, BLOCK + 40]
+        .into_iter()
+        .flat_map(|columns| [Kind::Probs, Kind::Weights, Kind::Logits].map(|kind| (columns, kind)))
+    {
+        // Far rows, near ones, the same ones; with zeros on either side; without a distribution.
+        let noises = [3.0, 0.5, 1e-3, 0.0, 0.5, 0.5, 0.5];
+        let (mut p, mut q) = (Vec::new(), Vec::new());
+        for (row, noise) in noises.into_iter().enumerate() {
+            let x = uniform.logits(columns, 2.0);
+            let mut y: Vec<f64> = x.iter().map(|x| x + noise * (uniform.next() - 0.5)).collect();
+            if row > 3 {
+                y[columns / 2] = [f64::NEG_INFINITY, f64::NEG_INFINITY, f64::NAN][row - 4];
+            }
+            let pair = if row == 5 { [&y, &x] } else { [&x, &y] };
+            for (logits, to) in pair.into_iter().zip([&mut p, &mut q]) {
+                let total: f64 = logits.iter().map(|x| libm::exp(*x)).sum();
+                let log_total = if kind == Kind::Probs { libm::log(total) } else { 0.0 };
+                to.extend(logits.iter().map(|&x| if kind == Kind::Logits { x } else { libm::exp(x - log_total) }));
+            }
+        }
+        for of in TYPES {
+            let (p, q) = (Array::new(of, &p), Array::new(of, &q));
+            let matrix = |array, argument| {
+                Matrix::contiguous(Array::numbers(array), noises.len(), kind, argument).expect("a shape")
+            };
+            let (p, q) = (matrix(&p, Argument::P), matrix(&q, Argument::Q));
+            for name in NAMES.iter().filter(|name| Metric::parse(name).is_ok()) {
+                on_every_isa(&(columns, kind, of, name), || {
+                    let metric = Metric::parse(name).expect("a name");
+                    let one_by_one = (0..p.rows()).map(|row| {
+                        let (p, q) = sides(&p, &q, row);
+                        metric.of_sides(&p, &q, false)
+                    });
+                    let one_by_one: Result<Vec<f64>, Error> = one_by_one.collect();
+                    let at_once = divergence(name, &p, &q, &Call::new(1));
+                    match (one_by_one, at_once) {
+                        (Ok(one_by_one), Ok(at_once)) => {
+                            assert_eq!(bits(&one_by_one), bits(&at_once), "{columns} {kind:?} {of:?} {name}");
+                            at_once
+                        }
+                        (Err(one), Err(other)) => {
+                            assert_eq!(one.to_string(), other.to_string());
+                            Vec::new()
+                        }
+                        (one, other) => panic!("{one:?}, at once {other:?}"),
+                    }
                 });
             }
         }

@@ -25,12 +25,13 @@ enum Function {
     Ln,
     Log1pSmall,
     JsNear,
+    JsEven,
     HalfNear,
 }
-use Function::{Exp, Expm1, HalfNear, JsNear, Ln, Log1pSmall, PhiNear, PhiWide};
+use Function::{Exp, Expm1, HalfNear, JsEven, JsNear, Ln, Log1pSmall, PhiNear, PhiWide};
 
 /// A function, the worst error allowed in float32 and in float64.
-const BOUNDS: [(Function, f64, f64); 8] = [
+const BOUNDS: [(Function, f64, f64); 9] = [
     (Exp, 1.0, 1.0),
     (Expm1, 2.2, 2.5),
     (PhiNear, 2.8, 2.7),
@@ -38,6 +39,7 @@ const BOUNDS: [(Function, f64, f64); 8] = [
     (Ln, 3.0, 3.0),
     (Log1pSmall, 1.2, 1.3),
     (JsNear, 2.5, 2.2),
+    (JsEven, 2.0, 2.0),
     (HalfNear, 2.2, 1.6),
 ];
 
@@ -74,6 +76,7 @@ impl Real for f32 {
                     let above_one = 2.0 * libm::sinh(half / 2.0).powi(2);
                     half * libm::sinh(half) - (1.0 + above_one) * libm::log1p(above_one)
                 }
+                JsEven => (1..=60).rev().fold(0.0, |sum, k| x * (sum + 0.25 / f64::from(k * (2 * k - 1)))),
                 HalfNear => -libm::expm1(-x / 2.0),
             },
             0.0,
@@ -101,6 +104,10 @@ impl Real for f64 {
                 let above_one = above_one.mul(above_one).times(2.0);
                 half.mul(half.sinh()).sub(Double(1.0, 0.0).add(above_one).mul(above_one.log1p()))
             }
+            JsEven => (1..=110).rev().fold(Double(0.0, 0.0), |sum, k| {
+                let divisor = Double(f64::from(4 * k * (2 * k - 1)), 0.0);
+                sum.add(Double(1.0, 0.0).div(divisor)).mul(x)
+            }),
             HalfNear => x.times(-0.5).expm1().times(-1.0),
         }
     }
@@ -257,6 +264,7 @@ impl<T: Lanes> Kernel for Apply<'_, T> {
             Ln => each!(math::ln),
             Log1pSmall => each!(math::log1p_small),
             JsNear => each!(math::js_near),
+            JsEven => each!(math::js_even),
             HalfNear => each!(math::half_near),
         }
     }
@@ -276,6 +284,7 @@ fn domain<T: Real>(function: Function) -> ([f64; 2], Option<[f64; 2]>) {
         Expm1 => ([0.0, 40.0], Some([0.0, f64::INFINITY])),
         Ln => ([least, greatest], None),
         Log1pSmall => ([0.0, 0.367_879_4], None),
+        JsEven => ([if wide { 1e-140 } else { 0.0 }, 0.5], None),
         JsNear | HalfNear | PhiNear => ([0.0, 2.0], Some([0.0, 2.0])),
     }
 }
