@@ -10,7 +10,7 @@
 
 use super::cost::{Cost, Number};
 use super::problem::{Extent, Flaw};
-use super::vectors::padded;
+use super::vectors::Aligned;
 use crate::simd::{SUM_LANES, Simd, Vector};
 
 /// Beyond this magnitude a float32 square may overflow, and below its inverse vanish.
@@ -43,12 +43,12 @@ impl Distance {
 }
 
 /// Two clouds.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct Clouds<'a> {
     x: &'a [f64],
     /// Columns, coordinate by coordinate, each filled up to whole vectors.
-    narrow: Vec<f32>,
-    wide: Vec<f64>,
+    narrow: Aligned<f32>,
+    wide: Aligned<f64>,
     stride: usize,
     columns: usize,
     /// Coordinates of a point.
@@ -74,14 +74,12 @@ impl<'a> Clouds<'a> {
         }
         let columns = y.len() / dimension;
         let stride = columns.next_multiple_of(SUM_LANES);
-        let (mut narrow, mut wide) = (Vec::with_capacity(dimension * stride), Vec::with_capacity(dimension * stride));
-        let mut coordinate = vec![0.0; columns];
-        for c in 0..dimension {
-            for (out, point) in coordinate.iter_mut().zip(y.chunks_exact(dimension)) {
-                *out = point[c];
+        let (mut narrow, mut wide) = (Aligned::new(0.0, dimension * stride), Aligned::new(0.0, dimension * stride));
+        for (j, point) in y.chunks_exact(dimension).enumerate() {
+            for (c, &x) in point.iter().enumerate() {
+                narrow[c * stride + j] = x as f32;
+                wide[c * stride + j] = x;
             }
-            narrow.extend(padded::<f32>(&coordinate, 0.0));
-            wide.extend(padded::<f64>(&coordinate, 0.0));
         }
         let (highest, largest) = reach(x, y, dimension, distance);
         let extent = Extent { lowest: 0.0, highest: scale * highest, forbids: false };

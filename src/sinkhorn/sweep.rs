@@ -25,7 +25,7 @@ use std::f64::consts::{LN_2, LOG2_E};
 use rayon::prelude::*;
 
 use super::cost::{Cost, Number};
-use super::vectors::{ln_within, load_or, padded, sum_lanes};
+use super::vectors::{Aligned, ln_within, load_or, padded, sum_lanes};
 use crate::error::{Error, Result};
 use crate::pool::Call;
 use crate::simd::{Element, Kernel, SUM_LANES, Simd, Sum, Vector, dispatch, math};
@@ -35,6 +35,12 @@ const GROUP: usize = 8;
 
 /// Numbers between two additions of a row's lanes to its float64 sum.
 const BLOCK: usize = 1024;
+
+/// Vectors of a row that are worked on side by side: their chains of operations hide each other's latency.
+const UNROLLED: usize = 4;
+
+/// How far ahead of their use costs are asked for.
+const AHEAD: usize = 2048;
 
 /// Entries that make a chunk worth handing to a thread.
 const CHUNK: usize = 1 << 17;
@@ -135,8 +141,8 @@ pub fn pass<C: Cost, E: Number, K: Number>(
 ) -> Result<()> {
     let stride = sums_len(columns.len());
     let chunks = z.len().div_ceil(plan.rows);
-    let mut sums = vec![0.0; chunks * stride];
-    let h = padded::<E>(given.h, f64::NEG_INFINITY);
+    let mut sums = Aligned::<f64>::new(0.0, chunks * stride);
+    let h = in_bits::<E>(given.h);
     let mut found = vec![Measured::default(); chunks];
     let measures = measured.is_some();
     let mut stores: Vec<Option<&mut [K]>> = match store {
@@ -164,6 +170,12 @@ pub fn pass<C: Cost, E: Number, K: Number>(
     Ok(())
 }
 
+/// h in units of ln 2, filled up.
+pub(super) fn in_bits<E: Number>(h: &[f64]) -> Aligned<E> {
+    let h: Vec<f64> = h.iter().map(|h| h * LOG2_E).collect();
+    padded(&h, f64::NEG_INFINITY)
+}
+
 struct Chunk<'a, 'b, C, E, K> {
     given: &'a Pass<'b, C>,
     h: &'a [E],
@@ -181,19 +193,30 @@ impl<C: Cost, E: Number, K: Number> Kernel for Chunk<'_, '_, C, E, K> {
     #[inline(always)]
     fn run<S: Simd>(mut self) {
         let given = self.given;
-        let stride = self.h.len();
-        let mut lent = vec![E::from_f64(0.0); stride];
-        let mut exps = vec![E::from_f64(0.0); GROUP * stride];
-        let scale = E::In::<S>::constant(-1.0 / given.epsilon);
+        let width = self.h.len();
+        // Rows a whole number of pages apart would compete for the same places in the first-level cache.
+        let stride = width + SUM_LANES;
+        let mut lent = Aligned::<E>::new(0.0, width);
+        let mut exps = Aligned::<E>::new(0.0, GROUP * stride);
+        let against = Against { h: self.h, epsilon: given.epsilon, near: given.near };
         let rows = self.z.len();
         for from in (0..rows).step_by(GROUP) {
             let mut weights = [0.0; GROUP];
+            let first = self.first + from;
             let count = GROUP.min(rows - from);
-            let (mut powers, mut logs) = ([0.0; GROUP], [1.0; GROUP]);
+            let mut group = [Row { costs: &[], power: 0.0, sum: 1.0, top: 0.0 }; GROUP];
+            let held = given.cost.held::<E>(first).is_some();
+            for (r, row) in group.iter_mut().enumerate().take(count) {
+                row.costs = given.cost.held::<E>(first + r).unwrap_or_default();
+                row.power = Row::<E>::guess(self.z[from + r]);
+            }
+            if held {
+                against.exponentials::<S, true>(&mut group[..count], &mut exps, stride);
+            }
             for r in 0..count {
-                let (local, row) = (from + r, self.first + from + r);
-                let out = &mut exps[r * stride..(r + 1) * stride];
-                let kernel = self.kernel.as_deref_mut().map(|kernel| &mut kernel[local * stride..(local + 1) * stride]);
+                let (local, row) = (from + r, first + r);
+                let out = &mut exps[r * stride..r * stride + width];
+                let kernel = self.kernel.as_deref_mut().map(|kernel| &mut kernel[local * width..(local + 1) * width]);
                 if given.a[row] == 0.0 {
                     self.z[local] = f64::NEG_INFINITY;
                     if let Some(kernel) = kernel {
@@ -202,13 +225,15 @@ impl<C: Cost, E: Number, K: Number> Kernel for Chunk<'_, '_, C, E, K> {
                     continue;
                 }
                 let costs = given.cost.row::<S, E>(row, &mut lent);
-                let (power, sum) = exponentials::<E::In<S>>(costs, self.h, scale, self.z[local], given.near, out);
-                (powers[r], logs[r]) = (power, sum);
+                let mut own = [Row { costs, ..group[r] }];
+                if !held {
+                    against.exponentials::<S, true>(&mut own, out, stride);
+                }
+                let Row { power, sum, .. } = own[0];
                 weights[r] = if given.bend == 1.0 {
                     given.a[row] / sum
                 } else {
-                    let z = -power * LN2_HIGH - (power * LN2_LOW + libm::log(sum));
-                    given.a[row] * libm::exp(given.bend * z + power * LN_2)
+                    given.a[row] * libm::exp(given.bend * normaliser(power, libm::log(sum)) + power * LN_2)
                 };
                 if let Some(kernel) = kernel {
                     keep(out, 1.0 / sum, kernel);
@@ -217,103 +242,169 @@ impl<C: Cost, E: Number, K: Number> Kernel for Chunk<'_, '_, C, E, K> {
                     self.found.mass += weights[r] * sum;
                     self.found.cost += weights[r] * weighted::<E::In<S>>(costs, out);
                 }
+                (group[r].power, group[r].sum) = (power, sum);
+            }
+            let mut logs = [1.0; GROUP];
+            for r in 0..count {
+                logs[r] = group[r].sum;
             }
             ln_within::<S>(&mut logs);
             for r in 0..count {
-                if given.a[self.first + from + r] > 0.0 {
-                    self.z[from + r] = -powers[r] * LN2_HIGH - (powers[r] * LN2_LOW + logs[r]);
+                if given.a[first + r] > 0.0 {
+                    self.z[from + r] = normaliser(group[r].power, logs[r]);
                 }
             }
-            add_rows::<E::In<S>>(&exps, stride, &weights, self.sums);
+            S::apart(AddRows { exps: &exps, stride, width, weights: &weights, sums: self.sums });
+        }
+        for sum in self.sums {
+            *sum /= E::LIFT;
         }
     }
 }
 
-/// ln 2 in two parts: the product of the first with any power in use is exact.
-const LN2_HIGH: f64 = <f64 as math::Coefficients>::LN2_HIGH;
-const LN2_LOW: f64 = <f64 as math::Coefficients>::LN2_LOW;
-
-/// e_j for a row, the power of two that was taken out of them, and their sum.
+/// z of a row whose exponentials, less so many powers of two, have a sum of this logarithm. The product of the high
+/// part of ln 2 with any power in use is exact.
 #[inline(always)]
-fn exponentials<V: Vector>(
-    costs: &[V::Elem],
-    h: &[V::Elem],
-    scale: V,
-    z: f64,
-    near: bool,
-    out: &mut [V::Elem],
-) -> (f64, f64) {
-    let mut power = if z.is_finite() { (-z * LOG2_E).round() } else { 0.0 };
-    if near && z.is_finite() {
-        let (_, sum) = scaled::<V, false>(costs, h, scale, power, out);
-        return (power, sum);
+pub(super) fn normaliser(power: f64, ln_sum: f64) -> f64 {
+    const LN2_HIGH: f64 = <f64 as math::Coefficients>::LN2_HIGH;
+    const LN2_LOW: f64 = <f64 as math::Coefficients>::LN2_LOW;
+    -power * LN2_HIGH - (power * LN2_LOW + ln_sum)
+}
+
+/// A row whose exponentials are taken.
+#[derive(Clone, Copy)]
+pub(super) struct Row<'a, E> {
+    pub costs: &'a [E],
+    /// Power of two to take out of them, a guess at first.
+    pub power: f64,
+    /// Their sum.
+    pub sum: f64,
+    /// The largest x over ln 2, where it is looked for.
+    pub top: f64,
+}
+
+impl<E> Row<'_, E> {
+    /// The power that the last normaliser of a row suggests.
+    pub fn guess(z: f64) -> f64 {
+        if z.is_finite() { (-z * LOG2_E).round() } else { 0.0 }
     }
-    let mut tries = 0;
-    loop {
-        let (top, sum) = scaled::<V, true>(costs, h, scale, power, out);
-        let above = top - power * LN_2;
-        // Above -30 the clamped exponentials of far entries are still nothing beside the sum.
-        if (above > -30.0 && above < 60.0) || tries == 3 || !top.is_finite() {
-            return (power, if sum > 0.0 { sum } else { f64::MIN_POSITIVE });
-        }
-        power = (top * LOG2_E).round();
-        tries += 1;
+
+    /// True if the power keeps every exponential that matters in range. Above -30 the clamped exponentials of far
+    /// entries are still nothing beside the sum.
+    fn is_fit(&self) -> bool {
+        let above = (self.top - self.power) * LN_2;
+        (above > -30.0 && above < 60.0) || !self.top.is_finite()
     }
 }
 
-/// e_j·2^−power and their sum; also the largest x if `TOP`.
-#[inline(always)]
-fn scaled<V: Vector, const TOP: bool>(
-    costs: &[V::Elem],
-    h: &[V::Elem],
-    scale: V,
-    power: f64,
-    out: &mut [V::Elem],
-) -> (f64, f64) {
-    let lanes = V::Elem::LANES;
-    let (low, magic) = (math::lowest::<V>(power), math::magic::<V>(power));
-    let mut top = [V::constant(f64::NEG_INFINITY); 2];
-    let mut all: Sum = [0.0; SUM_LANES];
-    let len = costs.len();
-    let whole = len - len % lanes;
-    let (h, out) = (&h[..len.next_multiple_of(lanes)], &mut out[..len.next_multiple_of(lanes)]);
-    let mut from = 0;
-    while from < whole {
-        let to = whole.min(from + BLOCK);
-        let mut sum = [V::zero(); 2];
-        let mut at = from;
-        while at + 2 * lanes <= to {
-            for i in 0..2 {
-                let at = at + i * lanes;
-                let x = V::load(&costs[at..]).mul_add(scale, V::load(&h[at..]));
-                if TOP {
-                    top[i] = x.max(top[i]);
+/// What rows of costs are set against.
+#[derive(Clone, Copy)]
+pub(super) struct Against<'a, E> {
+    /// [`in_bits`].
+    pub h: &'a [E],
+    pub epsilon: f64,
+    /// As in [`Pass`].
+    pub near: bool,
+}
+
+impl<E: Number> Against<'_, E> {
+    /// e_j·2^−power of every row, in `out` if they are to be stored, and their sums.
+    #[inline(always)]
+    pub fn exponentials<S: Simd, const STORE: bool>(self, rows: &mut [Row<'_, E>], out: &mut [E], stride: usize) {
+        if self.near {
+            S::apart(Exponentials::<_, false, STORE> { against: self, rows, out, stride });
+            return;
+        }
+        S::apart(Exponentials::<_, true, STORE> { against: self, rows, out, stride });
+        for (r, row) in rows.iter_mut().enumerate() {
+            for _ in 0..3 {
+                if row.is_fit() {
+                    break;
                 }
-                let e = math::exp_scaled(x.max(low), magic);
-                e.store(&mut out[at..]);
-                sum[i] = sum[i] + e;
+                row.power = row.top.round();
+                let (rows, out) = (std::slice::from_mut(row), &mut out[if STORE { r * stride } else { 0 }..]);
+                S::apart(Exponentials::<_, true, STORE> { against: self, rows, out, stride });
             }
-            at += 2 * lanes;
         }
-        if at < to {
-            let x = V::load(&costs[at..]).mul_add(scale, V::load(&h[at..]));
-            top[0] = x.max(top[0]);
-            let e = math::exp_scaled(x.max(low), magic);
-            e.store(&mut out[at..]);
-            sum[0] = sum[0] + e;
+    }
+}
+
+/// See [`Against::exponentials`]. Several rows a call: what one needs to start is in registers when the last one ends.
+struct Exponentials<'a, 'b, E, const TOP: bool, const STORE: bool> {
+    against: Against<'a, E>,
+    rows: &'a mut [Row<'b, E>],
+    out: &'a mut [E],
+    stride: usize,
+}
+
+impl<E: Number, const TOP: bool, const STORE: bool> Kernel for Exponentials<'_, '_, E, TOP, STORE> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self) {
+        let lanes = E::LANES;
+        let scale = E::In::<S>::constant(-LOG2_E / self.against.epsilon);
+        for (r, row) in self.rows.iter_mut().enumerate() {
+            let magic = math::magic::<E::In<S>>(row.power);
+            // Less is taken for that: far below what a sum can hold, and its product with a weight is still no
+            // subnormal number, which processors handle a hundred times more slowly.
+            let low = E::In::<S>::constant(row.power + 0.7 * E::MIN_EXPONENT);
+            let mut top = [E::In::<S>::constant(f64::NEG_INFINITY); UNROLLED];
+            let mut all: Sum = [0.0; SUM_LANES];
+            let (mut costs, mut h) = (row.costs, self.against.h);
+            let mut out = if STORE { &mut self.out[r * self.stride..] } else { &mut self.out[..0] };
+            while !costs.is_empty() {
+                let mut sum = [E::In::<S>::zero(); UNROLLED];
+                let mut left = BLOCK;
+                // Cut off piece by piece: one check of each length a piece, and none of them inside.
+                while left > 0 && costs.len() >= UNROLLED * lanes {
+                    let (costs_now, costs_then) = costs.split_at(UNROLLED * lanes);
+                    let (h_now, h_then) = h.split_at(UNROLLED * lanes);
+                    let (out_now, out_then) = out.split_at_mut(if STORE { UNROLLED * lanes } else { 0 });
+                    let mut x = [E::In::<S>::zero(); UNROLLED];
+                    for i in 0..UNROLLED {
+                        E::In::<S>::prefetch(costs_now.as_ptr().wrapping_add(i * lanes + AHEAD));
+                        let cost = E::In::<S>::load(&costs_now[i * lanes..]);
+                        x[i] = cost.mul_add(scale, E::In::<S>::load(&h_now[i * lanes..]));
+                        if TOP {
+                            top[i] = x[i].max(top[i]);
+                        }
+                        x[i] = x[i].max(low);
+                    }
+                    let exps = math::exps2_scaled(&x, magic);
+                    // Stored after all were loaded, so that the compiler may mix their operations.
+                    for i in 0..UNROLLED {
+                        if STORE {
+                            exps[i].store(&mut out_now[i * lanes..]);
+                        }
+                        sum[i] = sum[i] + exps[i];
+                    }
+                    (costs, h, out) = (costs_then, h_then, out_then);
+                    left -= UNROLLED * lanes;
+                }
+                while left > 0 && !costs.is_empty() {
+                    let cost = load_or::<E::In<S>>(costs, 0, E::from_f64(f64::INFINITY));
+                    let x = cost.mul_add(scale, E::In::<S>::load(h));
+                    if TOP {
+                        top[0] = x.max(top[0]);
+                    }
+                    let [e] = math::exps2_scaled(&[x.max(low)], magic);
+                    if STORE {
+                        e.store(out);
+                        out = &mut out[lanes..];
+                    }
+                    sum[0] = sum[0] + e;
+                    (costs, h) = (&costs[lanes.min(costs.len())..], &h[lanes..]);
+                    left -= lanes;
+                }
+                ((sum[0] + sum[1]) + (sum[2] + sum[3])).add_to(&mut all);
+            }
+            if TOP {
+                row.top = top[0].max(top[1]).max(top[2].max(top[3])).largest().to_f64();
+            }
+            row.sum = sum_lanes(&all);
         }
-        (sum[0] + sum[1]).add_to(&mut all);
-        from = to;
     }
-    if whole < len {
-        let last = load_or::<V>(costs, whole, V::Elem::from_f64(f64::INFINITY));
-        let x = last.mul_add(scale, V::load(&h[whole..]));
-        top[0] = x.max(top[0]);
-        let e = math::exp_scaled(x.max(low), magic);
-        e.store(&mut out[whole..]);
-        e.add_to(&mut all);
-    }
-    (top[0].max(top[1]).largest().to_f64(), sum_lanes(&all))
 }
 
 /// Σ C·e over the pairs that are not forbidden.
@@ -342,21 +433,57 @@ fn keep<E: Element, K: Number>(exps: &[E], scale: f64, kernel: &mut [K]) {
     }
 }
 
-/// Adds weighted rows to the column sums.
-#[inline(always)]
-fn add_rows<V: Vector>(exps: &[V::Elem], stride: usize, weights: &[f64; GROUP], sums: &mut [f64]) {
-    let weights = weights.map(V::constant);
-    let rows: [&[V::Elem]; GROUP] = std::array::from_fn(|r| &exps[r * stride..(r + 1) * stride]);
-    let mut at = 0;
-    while at < stride {
-        let mut halves = [V::zero(); 2];
+/// Adds weighted rows, lifted, to the column sums.
+struct AddRows<'a, E> {
+    exps: &'a [E],
+    stride: usize,
+    width: usize,
+    weights: &'a [f64; GROUP],
+    sums: &'a mut [f64],
+}
+
+impl<E: Number> Kernel for AddRows<'_, E> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self) {
+        let mut weights = [E::In::<S>::zero(); GROUP];
         for r in 0..GROUP {
-            halves[r % 2] = V::load(&rows[r][at..]).mul_add(weights[r], halves[r % 2]);
+            weights[r] = E::In::<S>::constant(self.weights[r] * E::LIFT);
         }
-        let sum = halves[0] + halves[1];
-        if let Ok(sums) = <&mut Sum>::try_from(&mut sums[at..at + SUM_LANES]) {
-            sum.add_to(sums);
+        let mut at = 0;
+        while at + UNROLLED * E::LANES <= self.width {
+            add_columns::<E::In<S>, UNROLLED>(self.exps, self.stride, at, &weights, self.sums);
+            at += UNROLLED * E::LANES;
         }
-        at += V::Elem::LANES;
+        while at < self.width {
+            add_columns::<E::In<S>, 1>(self.exps, self.stride, at, &weights, self.sums);
+            at += E::LANES;
+        }
+    }
+}
+
+/// Adds `N` vectors of every row. Their bounds are checked here once, and not at every load.
+#[inline(always)]
+fn add_columns<V: Vector, const N: usize>(
+    exps: &[V::Elem],
+    stride: usize,
+    at: usize,
+    weights: &[V; GROUP],
+    sums: &mut [f64],
+) {
+    let lanes = V::Elem::LANES;
+    let mut halves = [[V::zero(); 2]; N];
+    for r in 0..GROUP {
+        let row = &exps[r * stride + at..][..N * lanes];
+        for i in 0..N {
+            halves[i][r % 2] = V::load(&row[i * lanes..]).mul_add(weights[r], halves[i][r % 2]);
+        }
+    }
+    let sums = &mut sums[at..at + (N - 1) * lanes + SUM_LANES];
+    for i in 0..N {
+        if let Ok(sums) = <&mut Sum>::try_from(&mut sums[i * lanes..i * lanes + SUM_LANES]) {
+            (halves[i][0] + halves[i][1]).add_to(sums);
+        }
     }
 }
