@@ -345,6 +345,25 @@ def test_barycenters_at_small_epsilon_do_not_vanish(backend):
     assert result.weights[5] > 0.999
 
 
+@pytest.mark.parametrize("epsilon", [1e-2, 1e-3])
+def test_debiased_barycenters_are_not_blurred(backend, epsilon):
+    x = np.linspace(0.0, 1.0, 101)
+    cost = np.square(x[:, None] - x)
+    humps = np.exp(-0.5 * np.square((x - [[0.3], [0.7]]) / 0.05))
+    for debiased, variance in ((False, 0.05**2 + epsilon / 2), (True, 0.05**2)):
+        result = barycenter(humps, cost, epsilon=epsilon, debiased=debiased, tol=1e-8)
+        assert result.converged
+        np.testing.assert_allclose(result.weights @ x, 0.5, rtol=1e-10)
+        np.testing.assert_allclose(result.weights @ np.square(x - 0.5), variance, rtol=1e-5)
+
+
+def test_a_debiased_barycenter_of_one_histogram_is_that_histogram(backend, rng):
+    x = rng.random((15, 2))
+    p = rng.random(15)
+    result = barycenter([p], np.square(x[:, None] - x).sum(axis=2), epsilon=0.05, debiased=True, tol=1e-10)
+    np.testing.assert_allclose(result.weights, p / p.sum(), atol=1e-7)
+
+
 def test_free_barycenter_of_translations(backend, rng):
     x = rng.normal(size=(25, 2))
     moved = [x, x + np.array([4.0, 0.0]), x + np.array([0.0, 2.0])]
@@ -375,6 +394,11 @@ def test_bad_barycenters(backend):
         (lambda: barycenter([[1.0, 1.0]], cost[:1], epsilon=1.0), ValueError, "cost must have one row for each of 2"),
         (lambda: barycenter([[1.0, 1.0]], cost + math.inf, epsilon=1.0), ValueError, "cost must hold finite numbers"),
         (lambda: barycenter([[1.0, 1.0]], cost, epsilon=0.0), ValueError, "epsilon must be finite"),
+        (
+            lambda: barycenter([[1.0, 1.0]], [[0.0, 1.0], [2.0, 0.0]], epsilon=1.0, debiased=True),
+            ValueError,
+            "cost must be symmetric where debiased",
+        ),
         (lambda: barycenter([[1.0, 1.0]], cost, epsilon=1.0, weights=[1.0, 2.0]), ValueError, "weights must hold one"),
         (lambda: free_support_barycenter([], cost, epsilon=1.0), ValueError, "supports must hold at least one cloud"),
         (lambda: free_support_barycenter([cost], cost, epsilon=1.0, masses=[]), ValueError, "masses must hold"),

@@ -20,7 +20,7 @@ pub struct Hessian {
 
 impl<C: Cost> State<'_, C> {
     /// Gathers the plan for products with the Hessian, if it is sparse.
-    fn gather(&mut self) -> Result<()> {
+    fn gather(&mut self, damping: f64) -> Result<()> {
         if !self.may_be_sparse || self.epsilon > SPARSE * self.range {
             return Ok(());
         }
@@ -29,10 +29,11 @@ impl<C: Cost> State<'_, C> {
             let each = a.iter().zip(z).zip(&self.dots);
             each.map(|((&a, &z), &dot)| bend * scaling(a, bend, z, dot) * dot).collect()
         };
+        let kept = (1e-3 * damping).min(1e-9);
         self.sparse = match &self.storage {
             Storage::None => None,
-            Storage::Narrow(kernel) => Sparse::gather(kernel, &self.plan, &self.v, &self.dots, rows(&kernel.z))?,
-            Storage::Wide(kernel) => Sparse::gather(kernel, &self.plan, &self.v, &self.dots, rows(&kernel.z))?,
+            Storage::Narrow(kernel) => Sparse::gather(kernel, &self.plan, &self.v, &self.dots, rows(&kernel.z), kept)?,
+            Storage::Wide(kernel) => Sparse::gather(kernel, &self.plan, &self.v, &self.dots, rows(&kernel.z), kept)?,
         };
         self.may_be_sparse = self.sparse.is_some();
         Ok(())
@@ -41,7 +42,7 @@ impl<C: Cost> State<'_, C> {
     /// The Hessian of the semi-dual at the point, times −ε.
     pub fn hessian(&mut self, damping: f64) -> Result<Hessian> {
         self.sweeps += 1;
-        self.gather()?;
+        self.gather(damping)?;
         let (a, bend, dots) = (&self.a, self.bend(0), &self.dots);
         let mut squares = vec![0.0; self.b.len()];
         if let Some(sparse) = &self.sparse {
@@ -62,8 +63,9 @@ impl<C: Cost> State<'_, C> {
         let both = self.columns.iter().zip(&self.wanted);
         let own: Vec<f64> = both.map(|(sum, wanted)| (1.0 + damping) * sum + yielding * wanted).collect();
         let each = own.iter().zip(&squares).zip(&self.columns);
-        // Where a column is one row's alone the difference is all rounding.
-        let diagonal = each.map(|((own, square), sum)| (own - self.mass * square).max(1e-7 * sum)).collect();
+        // Where a column is one row's alone the difference is all rounding: of what the kernel is stored in.
+        let least = if matches!(self.storage, Storage::Wide(_)) { 1e-14 } else { 1e-7 };
+        let diagonal = each.map(|((own, square), sum)| (own - self.mass * square).max(least * sum)).collect();
         Ok(Hessian { own, diagonal })
     }
 

@@ -7,6 +7,7 @@ use super::cost::{Cost, Number};
 use super::sweep::{Against, Plan, Row, in_bits, normaliser};
 use super::vectors::Aligned;
 use crate::error::Result;
+use crate::pool::Call;
 use crate::simd::{Kernel, Simd, dispatch};
 
 /// Replaces z, guesses of it or zeros, by the exact ones; E is what exponents are computed in.
@@ -19,11 +20,12 @@ pub fn soft_minimum<C: Cost, E: Number>(
 ) -> Result<()> {
     let h = in_bits::<E>(h);
     let chunks: Vec<_> = z.chunks_mut(plan.rows).enumerate().collect();
-    plan.run(chunks, |(index, z)| dispatch(Chunk { cost, h: &h, epsilon, first: *index * plan.rows, z }))
+    plan.run(chunks, |(index, z)| dispatch(Chunk { cost, call: plan.call, h: &h, epsilon, first: *index * plan.rows, z }))
 }
 
 struct Chunk<'a, C, E> {
     cost: &'a C,
+    call: &'a Call,
     h: &'a [E],
     epsilon: f64,
     first: usize,
@@ -38,6 +40,9 @@ impl<C: Cost, E: Number> Kernel for Chunk<'_, C, E> {
         let mut lent = Aligned::<E>::new(0.0, self.h.len());
         let against = Against { h: self.h, epsilon: self.epsilon, near: false };
         for (i, z) in self.z.iter_mut().enumerate() {
+            if self.call.stopped() {
+                return;
+            }
             let costs = self.cost.row::<S, E>(self.first + i, &mut lent);
             let mut row = [Row { costs, power: Row::<E>::guess(*z), sum: 0.0, top: 0.0 }];
             against.exponentials::<S, false>(&mut row, &mut [], 0);

@@ -158,7 +158,7 @@ pub fn pass<C: Cost, E: Number, K: Number>(
         .map(|(index, (((z, sums), kernel), found))| (index * plan.rows, z, sums, kernel, found))
         .collect();
     plan.run(items, |(first, z, sums, kernel, found)| {
-        let chunk = Chunk { given, h: &h, first: *first, z, sums, kernel: kernel.as_deref_mut(), measures, found };
+        let chunk = Chunk { given, call: plan.call, h: &h, first: *first, z, sums, kernel: kernel.as_deref_mut(), measures, found };
         dispatch(chunk);
     })?;
     add_chunks(&sums, stride, columns);
@@ -178,6 +178,7 @@ pub(super) fn in_bits<E: Number>(h: &[f64]) -> Aligned<E> {
 
 struct Chunk<'a, 'b, C, E, K> {
     given: &'a Pass<'b, C>,
+    call: &'a Call,
     h: &'a [E],
     first: usize,
     z: &'a mut [f64],
@@ -201,6 +202,9 @@ impl<C: Cost, E: Number, K: Number> Kernel for Chunk<'_, '_, C, E, K> {
         let against = Against { h: self.h, epsilon: given.epsilon, near: given.near };
         let rows = self.z.len();
         for from in (0..rows).step_by(GROUP) {
+            if self.call.stopped() {
+                return;
+            }
             let mut weights = [0.0; GROUP];
             let first = self.first + from;
             let count = GROUP.min(rows - from);
