@@ -313,14 +313,24 @@ def test_bits_do_not_depend_on_the_instruction_set(native, rng):
             assert_same_bits(actual, expected, isa)
 
 
-def test_ctrl_c(native):
-    script = """
+MATRIX = """
     import numpy as np
     import kullback as kb
     costs = np.random.default_rng(0).random((3000, 3000)).astype(np.float32)
     print("ready", flush=True)
     kb.sinkhorn(None, None, costs, epsilon=1e-5, method="sinkhorn", max_iter=10**9)
     """
+CLOUDS = """
+    import numpy as np
+    import kullback as kb
+    x, y = np.random.default_rng(0).random((2, 100_000, 3))
+    print("ready", flush=True)
+    kb.sinkhorn_points(x, y, epsilon=1e-3, max_iter=10**9)
+    """
+
+
+@pytest.mark.parametrize("script", [MATRIX, CLOUDS], ids=["matrix", "clouds"])
+def test_ctrl_c(native, script):
     child = subprocess.Popen(
         [sys.executable, "-c", textwrap.dedent(script)],
         env=os.environ | {"KULLBACK_BACKEND": "native"},

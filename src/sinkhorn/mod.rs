@@ -9,6 +9,7 @@
 //! columns    column sums that underflowed
 //! fixed      iterations of the Sinkhorn map: plain, and with Anderson mixing
 //! newton     truncated Newton steps on the semi-dual
+//! direct     the same steps by a factorisation, where products do not suffice
 //! hessian    products with the Hessian of the semi-dual
 //! sparse     the plan where it is not negligible, for their products
 //! solve      which of them, along which ladder of regularisations, and the final verification
@@ -25,6 +26,7 @@ pub mod absorbed;
 pub mod batch;
 mod columns;
 pub mod cost;
+mod direct;
 mod fixed;
 mod hessian;
 pub mod mirror;

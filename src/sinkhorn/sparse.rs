@@ -15,8 +15,8 @@ use super::vectors::padded;
 use crate::error::Result;
 use crate::simd::{Kernel, Mask, SUM_LANES, Simd, Vector, dispatch};
 
-/// Largest share of entries kept.
-const DENSEST: f64 = 0.05;
+/// Largest share of entries kept for products.
+pub const DENSEST: f64 = 0.05;
 
 /// Rows of a chunk.
 #[derive(Default)]
@@ -38,7 +38,7 @@ pub struct Sparse {
 
 impl Sparse {
     /// Gathers the entries of an absorbed kernel under v, whose dots with v are `dots`; `rows` are the row sums of the
-    /// plan. `kept` is the share of its row from which an entry is. None if there are too many.
+    /// plan. `kept` is the share of its row from which an entry is. None if there are more of them than `densest`.
     pub fn gather<K: Number>(
         kernel: &Absorbed<K>,
         plan: &Plan<'_>,
@@ -46,10 +46,11 @@ impl Sparse {
         dots: &[f64],
         rows: Vec<f64>,
         kept: f64,
+        densest: f64,
     ) -> Result<Option<Sparse>> {
         let columns = v.len();
         let v = padded::<K>(v, 0.0);
-        let most = (DENSEST * (plan.rows * columns) as f64) as usize;
+        let most = (densest * (plan.rows * columns) as f64) as usize;
         let mut parts: Vec<Part> = (0..dots.len().div_ceil(plan.rows)).map(|_| Part::default()).collect();
         let items: Vec<_> = parts.iter_mut().enumerate().collect();
         plan.run(items, |(index, part)| {
@@ -80,6 +81,18 @@ impl Sparse {
         })
     }
 
+    /// Calls `work` with the sum of each row and its entries.
+    pub fn each_row(&self, mut work: impl FnMut(f64, Entries<'_>)) {
+        let mut rows = self.rows.iter();
+        for part in &self.parts {
+            let mut from = 0;
+            for (&to, &row) in part.ends.iter().zip(&mut rows) {
+                work(row, Entries(part.columns[from..to].iter().zip(&part.values[from..to])));
+                from = to;
+            }
+        }
+    }
+
     /// Lets `add` add each row, its entries and its sum given, to the column sums of its chunk.
     fn run(&self, plan: &Plan<'_>, out: &mut [f64], add: impl Fn(Entries<'_>, f64, &mut [f64]) + Sync) -> Result<()> {
         let stride = sums_len(self.columns);
@@ -100,7 +113,7 @@ impl Sparse {
 
 /// The entries of a row: columns and values.
 #[derive(Clone)]
-struct Entries<'a>(std::iter::Zip<std::slice::Iter<'a, u32>, std::slice::Iter<'a, f64>>);
+pub struct Entries<'a>(std::iter::Zip<std::slice::Iter<'a, u32>, std::slice::Iter<'a, f64>>);
 
 impl Iterator for Entries<'_> {
     type Item = (usize, f64);

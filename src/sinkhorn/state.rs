@@ -45,6 +45,8 @@ pub struct State<'a, C: Cost> {
     pub(super) sparse: Option<Sparse>,
     /// False once it was found to be dense at this regularisation.
     pub(super) may_be_sparse: bool,
+    /// True once conjugate gradients were seen not to get there at this regularisation.
+    pub(super) stiff: bool,
     /// Range of the costs: says what float32 exponents can resolve.
     pub(super) range: f64,
     /// The point.
@@ -111,6 +113,7 @@ impl<'a, C: Cost> State<'a, C> {
             absorbed: false,
             sparse: None,
             may_be_sparse: true,
+            stiff: false,
             range,
             g: vec![0.0; m],
             z: vec![0.0; n],
@@ -155,6 +158,7 @@ impl<'a, C: Cost> State<'a, C> {
         }
         self.z_h.clear();
         self.may_be_sparse = true;
+        self.stiff = false;
         self.epsilon = epsilon;
         self.absorbed = false;
     }

@@ -80,9 +80,7 @@ class Clouds:
         cost = distances(self.x, self.y, self.distance, self.scale)
         return Transport(self.a, self.b, cost, self.epsilon, self.reach, tol, max_iter, method, init, self.threads)
 
-    def solve(
-        self, tol: float, max_iter: int, method: Any, init: Array | None, watch: Progress | None = None
-    ) -> Found:
+    def solve(self, tol: float, max_iter: int, method: Any, init: Array | None, watch: Progress | None = None) -> Found:
         """Solve between the points as they are stored."""
         module = backend.active()
         try:

@@ -96,9 +96,9 @@ def barycenter(
 
     with :math:`H(P) = -\sum P \ln P`, by iterated Bregman projections on the potentials: every sum of exponentials is
     taken with its largest term apart, so that no epsilon is too small. The entropy blurs the barycenter: that of single
-    points is, for the squared cost, a normal law of variance epsilon/2 around their mean. With `debiased` the minimum is
-    that of the Sinkhorn divergences :math:`\sum_k \lambda_k S(p_k, b)` instead, which takes the blur away: the
-    barycenter of normal laws of one variance has that variance.
+    points is, for the squared cost, a normal law of variance epsilon/2 around their mean. `debiased` minimises
+    :math:`\sum_k \lambda_k S(p_k, b)` instead, S the Sinkhorn divergence, which takes the blur away: the barycenter of
+    normal laws of one variance has that variance.
 
     Parameters
     ----------
@@ -157,7 +157,9 @@ def barycenter(
         raise ValueError(f"histograms must have a finite mass greater than 0, got {mass.min():.4g}")
     costs = _cost(cost, rows.shape[1])
     if debiased and not (costs.shape[0] == costs.shape[1] and (costs == costs.T).all()):
-        raise ValueError(f"cost must be symmetric where debiased is asked for, got one of shape {costs.shape} that is not")
+        raise ValueError(
+            f"cost must be symmetric where debiased is asked for, got one of shape {costs.shape} that is not"
+        )
     shares = _checks.masses(weights, "weights", len(rows))
     scale, target = options.as_positive(epsilon, "epsilon"), options.as_positive(tol, "tol")
     count, workers = as_index(max_iter, "max_iter", 1, 2**53), options.as_threads(threads)

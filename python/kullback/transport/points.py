@@ -152,8 +152,14 @@ def sinkhorn_points(
 
 
 def solve(
-    problem: Clouds, tol: float, max_iter: int, method: str, init: Array | None, name: str,
-    watch: Progress | None = None, level: int = 3,
+    problem: Clouds,
+    tol: float,
+    max_iter: int,
+    method: str,
+    init: Array | None,
+    name: str,
+    watch: Progress | None = None,
+    level: int = 3,
 ) -> PointsResult:
     """Solve a checked problem, and warn if the result is not converged."""
     count = as_index(max_iter, "max_iter", 1, 2**53)
