@@ -5,7 +5,6 @@
 //! solution it may leave for good: a mixed point with a larger error and a smaller dual than the last one is given up
 //! for the plain step, which never fails, and the memory with it.
 
-use super::cost::Cost;
 use super::direct::cholesky;
 use super::state::State;
 use super::vectors::dot;
@@ -45,7 +44,7 @@ pub struct Fixed {
 }
 
 /// The step of the Sinkhorn map at the state's point.
-pub fn step<C: Cost>(state: &State<'_, C>, out: &mut Vec<f64>) {
+pub fn step(state: &State<'_>, out: &mut Vec<f64>) {
     let factor = state.bend(1) * state.epsilon;
     out.clear();
     out.extend(state.gap.iter().map(|gap| factor * gap));
@@ -78,7 +77,7 @@ pub fn step<C: Cost>(state: &State<'_, C>, out: &mut Vec<f64>) {
 }
 
 /// Iterates from the state's point, which has been evaluated.
-pub fn iterate<C: Cost>(state: &mut State<'_, C>, how: &Fixed) -> Result<End> {
+pub fn iterate(state: &mut State<'_>, how: &Fixed) -> Result<End> {
     let first = state.history.len() - 1;
     let last = state.sweeps.saturating_add(how.most);
     let mut memory = Memory::default();

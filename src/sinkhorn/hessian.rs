@@ -3,7 +3,6 @@
 //! Where a marginal bends, f answers to a change of g by ρ/(ρ + ε) of what it would, and the columns yield by ε/ρ of
 //! what they should be.
 
-use super::cost::Cost;
 use super::direct;
 use super::sparse::{DENSEST, Sparse};
 use super::state::{State, Storage, scaling};
@@ -19,7 +18,7 @@ pub struct Hessian {
     pub diagonal: Vec<f64>,
 }
 
-impl<C: Cost> State<'_, C> {
+impl State<'_> {
     /// Gathers the plan for products with the Hessian, if it is sparse.
     fn gather(&mut self, damping: f64) -> Result<()> {
         if self.may_be_sparse && self.epsilon <= SPARSE * self.range {
@@ -57,7 +56,7 @@ impl<C: Cost> State<'_, C> {
 
     /// The diagonal that the plan is taken from.
     fn own(&self, damping: f64) -> Vec<f64> {
-        let reach = self.problem.reach[1];
+        let reach = self.reaches[1];
         let yielding = if reach.is_finite() { self.epsilon / reach } else { 0.0 };
         let both = self.columns.iter().zip(&self.wanted);
         both.map(|(sum, wanted)| (1.0 + damping) * sum + yielding * wanted).collect()

@@ -4,6 +4,7 @@
 //! cost       the costs, row by row, in any storage
 //! problem    weights, regularisation, marginals that hold or bend; what makes a problem invalid
 //! sweep      one pass over the costs: one full Sinkhorn iteration at one exponential an entry
+//! sweeps     the passes, whatever the costs are: all below but the kernels is compiled once
 //! absorbed   the kernel at the last absorption, and the same pass over it without exponentials
 //! state      the gradient of the semi-dual at any g, by whichever of the two is due
 //! columns    column sums that underflowed
@@ -40,6 +41,7 @@ pub mod solve;
 mod sparse;
 mod state;
 pub mod sweep;
+pub mod sweeps;
 mod vectors;
 
 pub use cost::{Cost, Dense, Entries, Number};

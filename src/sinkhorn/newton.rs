@@ -6,7 +6,6 @@
 //! is not reversed by more than half, otherwise shortened by the secant rule; after a step that hardly helped a few
 //! Sinkhorn steps follow, which always do.
 
-use super::cost::Cost;
 use super::fixed::{End, Fixed, iterate};
 use super::state::State;
 use super::vectors::dot;
@@ -28,7 +27,7 @@ const STEADY: usize = 3;
 const POOR: f64 = 0.7;
 
 /// Steps from the state's point, which has been evaluated, until the error is within the target.
-pub fn newton<C: Cost>(state: &mut State<'_, C>, target: f64) -> Result<End> {
+pub fn newton(state: &mut State<'_>, target: f64) -> Result<End> {
     loop {
         if state.error <= target {
             return Ok(End::Converged);
@@ -58,7 +57,7 @@ pub fn newton<C: Cost>(state: &mut State<'_, C>, target: f64) -> Result<End> {
 }
 
 /// The Newton direction: by conjugate gradients until they were seen to fail, then by factorisations if there can be any.
-fn direction<C: Cost>(state: &mut State<'_, C>, gradient: &[f64], damping: f64, forcing: f64) -> Result<Vec<f64>> {
+fn direction(state: &mut State<'_>, gradient: &[f64], damping: f64, forcing: f64) -> Result<Vec<f64>> {
     if !state.stiff {
         let (direction, solved) = conjugate(state, gradient, damping, forcing)?;
         if solved || state.spent() {
@@ -74,7 +73,7 @@ fn direction<C: Cost>(state: &mut State<'_, C>, gradient: &[f64], damping: f64, 
 }
 
 /// Moves along the direction as far as the slope allows.
-fn search<C: Cost>(state: &mut State<'_, C>, direction: &[f64], gradient: &[f64]) -> Result<()> {
+fn search(state: &mut State<'_>, direction: &[f64], gradient: &[f64]) -> Result<()> {
     let origin = state.g.clone();
     let slope = dot(direction, gradient);
     if !(slope > 0.0 && slope.is_finite()) {
@@ -99,8 +98,8 @@ fn search<C: Cost>(state: &mut State<'_, C>, direction: &[f64], gradient: &[f64]
 
 /// Solves Hessian·w = right by preconditioned conjugate gradients; false if the given share of the residual was not
 /// reached.
-fn conjugate<C: Cost>(
-    state: &mut State<'_, C>,
+fn conjugate(
+    state: &mut State<'_>,
     right: &[f64],
     damping: f64,
     forcing: f64,

@@ -77,13 +77,13 @@ pub fn solve_here<C: Cost>(
 }
 
 /// The way to the solution of one problem.
-struct Run<'a, 'b, C: Cost> {
-    state: &'a mut State<'b, C>,
+struct Run<'a, 'b> {
+    state: &'a mut State<'b>,
     range: f64,
     target: f64,
 }
 
-impl<C: Cost> Run<'_, '_, C> {
+impl Run<'_, '_> {
     /// Runs the method asked for; returns the one that finished.
     fn from(&mut self, options: &Options<'_>) -> Result<Method> {
         let start: Vec<f64> = match options.init {
@@ -215,7 +215,7 @@ impl<C: Cost> Run<'_, '_, C> {
 }
 
 /// Verifies in float64, goes on where the verification asks for it, and gathers the result.
-fn finish<C: Cost>(state: &mut State<'_, C>, target: f64, method: Method) -> Result<Solution> {
+fn finish(state: &mut State<'_>, target: f64, method: Method) -> Result<Solution> {
     let mut measured = state.measure()?;
     for attempt in 1..VERIFICATIONS {
         if state.error <= target || state.spent() {
@@ -259,7 +259,7 @@ fn finish<C: Cost>(state: &mut State<'_, C>, target: f64, method: Method) -> Res
 }
 
 /// Balanced potentials are known up to a constant: the one that makes their weighted means equal.
-fn centre<C: Cost>(f: &mut [f64], g: &mut [f64], state: &State<'_, C>) {
+fn centre(f: &mut [f64], g: &mut [f64], state: &State<'_>) {
     let mean = |x: &[f64], w: &[f64]| {
         let (mut sum, mut mass) = (0.0, 0.0);
         for (x, w) in x.iter().zip(w) {

@@ -101,9 +101,7 @@ pub fn sums_len(columns: usize) -> usize {
 
 /// What a pass is given.
 #[derive(Clone, Copy, Debug)]
-pub struct Pass<'a, C> {
-    /// Costs.
-    pub cost: &'a C,
+pub struct Pass<'a> {
     /// Weights of the rows, over their mass.
     pub a: &'a [f64],
     /// h_j = g_j/ε + ln b_j.
@@ -128,11 +126,12 @@ pub struct Measured {
     pub mass: f64,
 }
 
-/// Runs a pass. `z` holds the last normalisers, or zeros, and receives the new ones; `columns` receives the column
+/// Runs a pass over costs. `z` holds the last normalisers, or zeros, and receives the new ones; `columns` receives the column
 /// sums. `store` receives b_j·exp((φ_i + g_j − C_ij)/ε), φ = ε·z, in rows of the given stride; `measured` what
 /// [`Measured`] says, chunk by chunk in order.
 pub fn pass<C: Cost, E: Number, K: Number>(
-    given: &Pass<'_, C>,
+    cost: &C,
+    given: &Pass<'_>,
     plan: &Plan<'_>,
     z: &mut [f64],
     columns: &mut [f64],
@@ -158,7 +157,7 @@ pub fn pass<C: Cost, E: Number, K: Number>(
         .map(|(index, (((z, sums), kernel), found))| (index * plan.rows, z, sums, kernel, found))
         .collect();
     plan.run(items, |(first, z, sums, kernel, found)| {
-        let chunk = Chunk { given, call: plan.call, h: &h, first: *first, z, sums, kernel: kernel.as_deref_mut(), measures, found };
+        let chunk = Chunk { cost, given, call: plan.call, h: &h, first: *first, z, sums, kernel: kernel.as_deref_mut(), measures, found };
         dispatch(chunk);
     })?;
     add_chunks(&sums, stride, columns);
@@ -177,7 +176,8 @@ pub(super) fn in_bits<E: Number>(h: &[f64]) -> Aligned<E> {
 }
 
 struct Chunk<'a, 'b, C, E, K> {
-    given: &'a Pass<'b, C>,
+    cost: &'a C,
+    given: &'a Pass<'b>,
     call: &'a Call,
     h: &'a [E],
     first: usize,
@@ -209,9 +209,9 @@ impl<C: Cost, E: Number, K: Number> Kernel for Chunk<'_, '_, C, E, K> {
             let first = self.first + from;
             let count = GROUP.min(rows - from);
             let mut group = [Row { costs: &[], power: 0.0, sum: 1.0, top: 0.0 }; GROUP];
-            let held = given.cost.held::<E>(first).is_some();
+            let held = self.cost.held::<E>(first).is_some();
             for (r, row) in group.iter_mut().enumerate().take(count) {
-                row.costs = given.cost.held::<E>(first + r).unwrap_or_default();
+                row.costs = self.cost.held::<E>(first + r).unwrap_or_default();
                 row.power = Row::<E>::guess(self.z[from + r]);
             }
             if held {
@@ -228,7 +228,7 @@ impl<C: Cost, E: Number, K: Number> Kernel for Chunk<'_, '_, C, E, K> {
                     }
                     continue;
                 }
-                let costs = given.cost.row::<S, E>(row, &mut lent);
+                let costs = self.cost.row::<S, E>(row, &mut lent);
                 let mut own = [Row { costs, ..group[r] }];
                 if !held {
                     against.exponentials::<S, true>(&mut own, out, stride);
