@@ -316,6 +316,21 @@ def test_a_row_without_weight_is_as_good_as_none(backend, method, rng):
     assert np.isfinite(np.delete(result.f, 4)).all()
 
 
+@pytest.mark.parametrize("epsilon", [0.05, 0.004])
+def test_the_costs_of_a_row_without_weight_do_not_matter(backend, method, precision, epsilon, rng):
+    # Their exponentials leave the range of any float.
+    a, b, costs = clouds(rng, 20, 17)
+    a[[3, 9]] = 0.0
+    a /= a.sum()
+    expected = kb.sinkhorn(a, b, costs.astype(precision[0]), epsilon=epsilon, method=method, max_iter=50_000)
+    costs[3] = -40.0
+    costs[9] = 40.0
+    result = kb.sinkhorn(a, b, costs.astype(precision[0]), epsilon=epsilon, method=method, max_iter=50_000)
+    assert result.converged
+    np.testing.assert_allclose(result.value, expected.value, atol=1e-5)
+    np.testing.assert_allclose(result.plan(), expected.plan(), atol=1e-5)
+
+
 def test_forbidden_pairs_carry_nothing(backend, method, rng):
     costs = clouds(rng, 12, 12)[2]
     costs[rng.random(costs.shape) < 0.2] = np.inf

@@ -98,12 +98,7 @@ fn search(state: &mut State<'_>, direction: &[f64], gradient: &[f64]) -> Result<
 
 /// Solves Hessian·w = right by preconditioned conjugate gradients; false if the given share of the residual was not
 /// reached.
-fn conjugate(
-    state: &mut State<'_>,
-    right: &[f64],
-    damping: f64,
-    forcing: f64,
-) -> Result<(Vec<f64>, bool)> {
+fn conjugate(state: &mut State<'_>, right: &[f64], damping: f64, forcing: f64) -> Result<(Vec<f64>, bool)> {
     let len = right.len();
     let weight = |j: usize, x: f64, d: f64, b: &[f64]| if b[j] > 0.0 && d > 0.0 { x / d } else { 0.0 };
     let hessian = state.hessian(damping)?;

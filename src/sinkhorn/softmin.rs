@@ -20,7 +20,9 @@ pub fn soft_minimum<C: Cost, E: Number>(
 ) -> Result<()> {
     let h = in_bits::<E>(h);
     let chunks: Vec<_> = z.chunks_mut(plan.rows).enumerate().collect();
-    plan.run(chunks, |(index, z)| dispatch(Chunk { cost, call: plan.call, h: &h, epsilon, first: *index * plan.rows, z }))
+    plan.run(chunks, |(index, z)| {
+        dispatch(Chunk { cost, call: plan.call, h: &h, epsilon, first: *index * plan.rows, z })
+    })
 }
 
 struct Chunk<'a, C, E> {

@@ -157,7 +157,18 @@ pub fn pass<C: Cost, E: Number, K: Number>(
         .map(|(index, (((z, sums), kernel), found))| (index * plan.rows, z, sums, kernel, found))
         .collect();
     plan.run(items, |(first, z, sums, kernel, found)| {
-        let chunk = Chunk { cost, given, call: plan.call, h: &h, first: *first, z, sums, kernel: kernel.as_deref_mut(), measures, found };
+        let chunk = Chunk {
+            cost,
+            given,
+            call: plan.call,
+            h: &h,
+            first: *first,
+            z,
+            sums,
+            kernel: kernel.as_deref_mut(),
+            measures,
+            found,
+        };
         dispatch(chunk);
     })?;
     add_chunks(&sums, stride, columns);
@@ -201,6 +212,7 @@ impl<C: Cost, E: Number, K: Number> Kernel for Chunk<'_, '_, C, E, K> {
         let mut exps = Aligned::<E>::new(0.0, GROUP * stride);
         let against = Against { h: self.h, epsilon: given.epsilon, near: given.near };
         let rows = self.z.len();
+        let (mut powers, mut logs) = (vec![0.0; rows], vec![1.0; rows]);
         for from in (0..rows).step_by(GROUP) {
             if self.call.stopped() {
                 return;
@@ -211,8 +223,11 @@ impl<C: Cost, E: Number, K: Number> Kernel for Chunk<'_, '_, C, E, K> {
             let mut group = [Row { costs: &[], power: 0.0, sum: 1.0, top: 0.0 }; GROUP];
             let held = self.cost.held::<E>(first).is_some();
             for (r, row) in group.iter_mut().enumerate().take(count) {
-                row.costs = self.cost.held::<E>(first + r).unwrap_or_default();
-                row.power = Row::<E>::guess(self.z[from + r]);
+                // Nothing bounds the exponentials of a row without weight, so none are taken.
+                if given.a[first + r] > 0.0 {
+                    row.costs = self.cost.held::<E>(first + r).unwrap_or_default();
+                    row.power = Row::<E>::guess(self.z[from + r]);
+                }
             }
             if held {
                 against.exponentials::<S, true>(&mut group[..count], &mut exps, stride);
@@ -246,22 +261,19 @@ impl<C: Cost, E: Number, K: Number> Kernel for Chunk<'_, '_, C, E, K> {
                     self.found.mass += weights[r] * sum;
                     self.found.cost += weights[r] * weighted::<E::In<S>>(costs, out);
                 }
-                (group[r].power, group[r].sum) = (power, sum);
-            }
-            let mut logs = [1.0; GROUP];
-            for r in 0..count {
-                logs[r] = group[r].sum;
-            }
-            ln_within::<S>(&mut logs);
-            for r in 0..count {
-                if given.a[first + r] > 0.0 {
-                    self.z[from + r] = normaliser(group[r].power, logs[r]);
-                }
+                (powers[local], logs[local]) = (power, sum);
             }
             S::apart(AddRows { exps: &exps, stride, width, weights: &weights, sums: self.sums });
         }
         for sum in self.sums {
             *sum /= E::LIFT;
+        }
+        // All at once: one logarithm after the other would each wait for the last.
+        ln_within::<S>(&mut logs);
+        for (i, z) in self.z.iter_mut().enumerate() {
+            if given.a[self.first + i] > 0.0 {
+                *z = normaliser(powers[i], logs[i]);
+            }
         }
     }
 }
@@ -290,7 +302,8 @@ pub(super) struct Row<'a, E> {
 impl<E> Row<'_, E> {
     /// The power that the last normaliser of a row suggests.
     pub fn guess(z: f64) -> f64 {
-        if z.is_finite() { (-z * LOG2_E).round() } else { 0.0 }
+        // Rounded by addition, as `round` is a call on machines that may lack the instruction.
+        if z.is_finite() { (-z * LOG2_E + f64::MAGIC) - f64::MAGIC } else { 0.0 }
     }
 
     /// True if the power keeps every exponential that matters in range. Above -30 the clamped exponentials of far
