@@ -21,7 +21,7 @@ pub fn soft_minimum<C: Cost, E: Number>(
     let h = in_bits::<E>(h);
     let chunks: Vec<_> = z.chunks_mut(plan.rows).enumerate().collect();
     plan.run(chunks, |(index, z)| {
-        dispatch(Chunk { cost, call: plan.call, h: &h, epsilon, first: *index * plan.rows, z })
+        dispatch(Chunk { cost, call: plan.call, h: &h, epsilon, first: *index * plan.rows, z });
     })
 }
 

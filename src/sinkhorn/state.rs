@@ -8,7 +8,7 @@ use super::cost::{Cost, Number};
 use super::problem::{Options, Problem, Watch};
 use super::sparse::Sparse;
 use super::sweep::{Measured, NEAR, Pass, Plan};
-use super::sweeps::Sweeps;
+use super::sweeps::{Kind, Sweeps};
 use super::vectors::{distance, dot, exp_all, ln_all};
 use crate::error::{Error, Result};
 
@@ -263,22 +263,22 @@ impl<'a> State<'a> {
             Storage::None => {
                 let noise = NARROW_FLOOR * f64::from(f32::EPSILON) * self.range / self.epsilon * self.mass;
                 if costs.is_wide() || self.error < noise || noise > self.mass {
-                    costs.wide(&given, plan, &mut self.z, columns, None)?;
+                    costs.sweep(&given, plan, &mut self.z, columns, Kind::Wide)?;
                     f64::LOST
                 } else {
-                    costs.narrow(&given, plan, &mut self.z, columns)?;
+                    costs.sweep(&given, plan, &mut self.z, columns, Kind::Narrow)?;
                     f32::LOST
                 }
             }
             Storage::Narrow(kernel) => {
                 kernel.z.copy_from_slice(&self.z);
-                kernel.absorb(&self.g, |z, kept| costs.keep_narrow(&given, plan, z, columns, kept))?;
+                kernel.absorb(&self.g, |z, kept| costs.sweep(&given, plan, z, columns, Kind::KeepNarrow(kept)))?;
                 self.z.copy_from_slice(&kernel.z);
                 f64::LOST
             }
             Storage::Wide(kernel) => {
                 kernel.z.copy_from_slice(&self.z);
-                kernel.absorb(&self.g, |z, kept| costs.keep_wide(&given, plan, z, columns, kept))?;
+                kernel.absorb(&self.g, |z, kept| costs.sweep(&given, plan, z, columns, Kind::KeepWide(kept)))?;
                 self.z.copy_from_slice(&kernel.z);
                 f64::LOST
             }
@@ -368,7 +368,7 @@ impl<'a> State<'a> {
         let (bend, near) = (self.bend(0), true);
         let given = Pass { a: &self.a, h: &h, epsilon: self.epsilon, bend, near };
         let mut found = Measured::default();
-        self.costs.wide(&given, &self.plan, &mut self.z, &mut self.columns, Some(&mut found))?;
+        self.costs.sweep(&given, &self.plan, &mut self.z, &mut self.columns, Kind::Measure(&mut found))?;
         for (sum, &b) in self.columns.iter_mut().zip(&self.b) {
             *sum = if b > 0.0 { *sum * self.mass } else { 0.0 };
         }

@@ -465,8 +465,8 @@ impl<E: Number> Kernel for AddRows<'_, E> {
     #[inline(always)]
     fn run<S: Simd>(self) {
         let mut weights = [E::In::<S>::zero(); GROUP];
-        for r in 0..GROUP {
-            weights[r] = E::In::<S>::constant(self.weights[r] * E::LIFT);
+        for (lanes, weight) in weights.iter_mut().zip(self.weights) {
+            *lanes = E::In::<S>::constant(weight * E::LIFT);
         }
         let mut at = 0;
         while at + UNROLLED * E::LANES <= self.width {

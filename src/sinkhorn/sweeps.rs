@@ -11,38 +11,32 @@ use crate::error::Result;
 /// A kernel to store, and the length of its rows.
 pub type Kept<'a, K> = (&'a mut [K], usize);
 
-/// Passes over costs; see [`pass`].
+/// A kind of pass.
+pub enum Kind<'a> {
+    /// In float32.
+    Narrow,
+    /// In float64.
+    Wide,
+    /// In float64, and measures.
+    Measure(&'a mut Measured),
+    /// In float64, and stores a float32 kernel.
+    KeepNarrow(Kept<'a, f32>),
+    /// In float64, and stores a float64 kernel.
+    KeepWide(Kept<'a, f64>),
+}
+
+/// Passes over costs.
 pub trait Sweeps: Sync {
     /// True if float64 is needed to hold the costs.
     fn is_wide(&self) -> bool;
-    /// A pass in float32.
-    fn narrow(&self, given: &Pass<'_>, plan: &Plan<'_>, z: &mut [f64], columns: &mut [f64]) -> Result<()>;
-    /// A pass in float64.
-    fn wide(
+    /// See [`pass`].
+    fn sweep(
         &self,
         given: &Pass<'_>,
         plan: &Plan<'_>,
         z: &mut [f64],
         columns: &mut [f64],
-        measured: Option<&mut Measured>,
-    ) -> Result<()>;
-    /// A pass in float64 that stores a float32 kernel.
-    fn keep_narrow(
-        &self,
-        given: &Pass<'_>,
-        plan: &Plan<'_>,
-        z: &mut [f64],
-        columns: &mut [f64],
-        kept: Kept<'_, f32>,
-    ) -> Result<()>;
-    /// A pass in float64 that stores a float64 kernel.
-    fn keep_wide(
-        &self,
-        given: &Pass<'_>,
-        plan: &Plan<'_>,
-        z: &mut [f64],
-        columns: &mut [f64],
-        kept: Kept<'_, f64>,
+        kind: Kind<'_>,
     ) -> Result<()>;
     /// See [`ln_columns`].
     fn ln_columns(&self, plan: &Plan<'_>, rows: &[f64], h: &[f64], epsilon: f64) -> Result<Vec<f64>>;
@@ -53,41 +47,21 @@ impl<C: Cost> Sweeps for C {
         Cost::is_wide(self)
     }
 
-    fn narrow(&self, given: &Pass<'_>, plan: &Plan<'_>, z: &mut [f64], columns: &mut [f64]) -> Result<()> {
-        pass::<C, f32, f32>(self, given, plan, z, columns, None, None)
-    }
-
-    fn wide(
+    fn sweep(
         &self,
         given: &Pass<'_>,
         plan: &Plan<'_>,
         z: &mut [f64],
         columns: &mut [f64],
-        measured: Option<&mut Measured>,
+        kind: Kind<'_>,
     ) -> Result<()> {
-        pass::<C, f64, f64>(self, given, plan, z, columns, None, measured)
-    }
-
-    fn keep_narrow(
-        &self,
-        given: &Pass<'_>,
-        plan: &Plan<'_>,
-        z: &mut [f64],
-        columns: &mut [f64],
-        kept: Kept<'_, f32>,
-    ) -> Result<()> {
-        pass::<C, f64, f32>(self, given, plan, z, columns, Some(kept), None)
-    }
-
-    fn keep_wide(
-        &self,
-        given: &Pass<'_>,
-        plan: &Plan<'_>,
-        z: &mut [f64],
-        columns: &mut [f64],
-        kept: Kept<'_, f64>,
-    ) -> Result<()> {
-        pass::<C, f64, f64>(self, given, plan, z, columns, Some(kept), None)
+        match kind {
+            Kind::Narrow => pass::<C, f32, f32>(self, given, plan, z, columns, None, None),
+            Kind::Wide => pass::<C, f64, f64>(self, given, plan, z, columns, None, None),
+            Kind::Measure(found) => pass::<C, f64, f64>(self, given, plan, z, columns, None, Some(found)),
+            Kind::KeepNarrow(kept) => pass::<C, f64, f32>(self, given, plan, z, columns, Some(kept), None),
+            Kind::KeepWide(kept) => pass::<C, f64, f64>(self, given, plan, z, columns, Some(kept), None),
+        }
     }
 
     fn ln_columns(&self, plan: &Plan<'_>, rows: &[f64], h: &[f64], epsilon: f64) -> Result<Vec<f64>> {
