@@ -90,7 +90,8 @@ class SinkhornResult:
         The method that finished: ``sinkhorn``, ``accelerated`` or ``newton``.
     tol : float
         The error that was aimed at: the tolerance asked for, of the mass if that is below 1, and no less than what
-        the kernels resolve, 3e-7 of the mass in float32 and 1e-15 in float64.
+        can be resolved of the mass: 3e-7 in float32, 1e-15 in float64, and 1e-16 times the range of the costs over
+        epsilon.
     epsilon : float
         The regularisation.
     reach : tuple of two float
@@ -263,7 +264,8 @@ def sinkhorn(
         Regularisation, in the units of the costs.
     tol : float, default 1e-6
         Largest L1 error of both marginals together; of the mass if that is below 1. float32 kernels resolve 3e-7 of
-        the mass, float64 ones 1e-15: a smaller `tol` is raised to that, and the `tol` of the result says so.
+        the mass, float64 ones 1e-15, and none less than 1e-16 times the range of the costs over epsilon: a smaller
+        `tol` is raised to that, and the `tol` of the result says so.
     max_iter : int, default 10000
         Most sweeps.
     method : {"auto", "sinkhorn", "accelerated", "newton"}, default "auto"

@@ -69,7 +69,9 @@ pub fn solve_here<C: Cost>(
         (_, false) => Store::Narrow,
     };
     let mut state = State::new(problem, plan, store, range, options);
-    let floor = if wide { FLOOR_WIDE } else { FLOOR_NARROW };
+    // g/ε is a number of the size of range/ε, and a column cannot be nearer to what it should be than its last place.
+    let places = 0.5 * f64::EPSILON * range / problem.epsilon;
+    let floor = if wide { FLOOR_WIDE.max(places) } else { FLOOR_NARROW.max(places) };
     let target = (options.tol * state.mass.min(1.0)).max(floor * state.mass);
     let mut run = Run { state: &mut state, range, target };
     let method = run.from(options)?;
