@@ -4,6 +4,7 @@
 //! cost       the costs, row by row, in any storage
 //! problem    weights, regularisation, marginals that hold or bend; what makes a problem invalid
 //! sweep      one pass over the costs: one full Sinkhorn iteration at one exponential an entry
+//! exponentials  of rows, which a pass adds up
 //! sweeps     the passes, whatever the costs are: all below but the kernels is compiled once
 //! absorbed   the kernel at the last absorption, and the same pass over it without exponentials
 //! state      the gradient of the semi-dual at any g, by whichever of the two is due
@@ -28,6 +29,7 @@ pub mod batch;
 mod columns;
 pub mod cost;
 mod direct;
+mod exponentials;
 mod fixed;
 mod hessian;
 pub mod mirror;

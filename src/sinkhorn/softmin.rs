@@ -4,7 +4,8 @@
 //! one addition an entry.
 
 use super::cost::{Cost, Number};
-use super::sweep::{Against, Plan, Row, in_bits, normaliser};
+use super::exponentials::{Against, Row, in_bits, normaliser};
+use super::sweep::Plan;
 use super::vectors::Aligned;
 use crate::error::Result;
 use crate::pool::Call;
