@@ -1,10 +1,10 @@
-"""How fast is sinkhorn, beside POT, OTT-JAX and the machine's own exp rate?
+"""How fast is sinkhorn, beside POT, OTT-JAX, RegOT and the machine's own exp rate?
 
-    python benches/sinkhorn.py [--json FILE] [--quick] [--threads N]
+    python benches/sinkhorn.py [--json FILE] [--quick] [--threads N] [--only NAME]
 
-POT and OTT-JAX take part if they are installed (pip install POT ott-jax). Each contestant solves to an L1 error of both
-marginals of 1e-6 that this script measures itself, in float64, from the plan that was returned; one that does not reach
-it within its iterations is shown with the error it left. How the numbers are made: benches/README.md.
+POT, OTT-JAX and RegOT take part if they are installed (pip install POT ott-jax regot). Each contestant solves to an L1
+error of both marginals of 1e-6 that this script measures itself, in float64, from the plan that was returned; one that
+does not reach it within its iterations is shown with the error it left. How the numbers are made: benches/README.md.
 """
 
 from __future__ import annotations
@@ -13,7 +13,11 @@ import argparse
 import functools
 import importlib
 import importlib.util
+import json
 import os
+import subprocess
+import sys
+import time
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -33,13 +37,22 @@ Solver = Callable[[], Array]
 TOLERANCE = 1e-6
 MOST = 20_000
 BLOCK = 4096
+PARTS = (
+    "iteration", "problems", "sixteen-0.01", "sixteen-0.002", "plane-0.1", "plane-0.01", "plane-0.001", "words-0.01",
+    "words-0.001", "batch", "points",
+)  # fmt: skip
+POINTS_HEADER = ["points", "s", "CPU s", "sweeps", "ns a pair", "over quadratic", "peak MiB", "L1 error"]
 
 
 class Problem:
     """Weights, costs over their maximum, and a regularisation."""
 
-    def __init__(self, name: str, a: Array, b: Array, cost: Array, epsilon: float) -> None:
-        self.name, self.a, self.b, self.cost, self.epsilon = name, a, b, cost, epsilon
+    def __init__(self, key: str, name: str, a: Array, b: Array, cost: Array, epsilon: float) -> None:
+        self.key, self.name, self.a, self.b, self.cost, self.epsilon = key, name, a, b, cost, epsilon
+
+    def widened(self) -> Problem:
+        """The same in float64: float32 exponents of C / epsilon leave some solvers short of the tolerance."""
+        return Problem(self.key, self.name, self.a, self.b, self.cost.astype(np.float64), self.epsilon)
 
     def error(self, plan: Array) -> float:
         """Measure the L1 error of both marginals."""
@@ -74,13 +87,13 @@ def problems(rng: np.random.Generator, n: int, small: int) -> list[Problem]:
     plane, words, even = cloud(rng, small, 2), cosine(rng, small), np.full(small, 1.0 / small)
     left, right = zipf(rng, small), zipf(rng, small)
     return [
-        Problem(f"{n} x {n}, 16-d, float32", uniform, uniform, sixteen, 0.01),
-        Problem(f"{n} x {n}, 16-d, float32", uniform, uniform, sixteen, 0.002),
-        Problem(f"{small} x {small}, 2-d, float64", even, even, plane, 0.1),
-        Problem(f"{small} x {small}, 2-d, float64", even, even, plane, 0.01),
-        Problem(f"{small} x {small}, 2-d, float64", even, even, plane, 0.001),
-        Problem(f"{small} x {small}, 64-d Zipf, float64", left, right, words, 0.01),
-        Problem(f"{small} x {small}, 64-d Zipf, float64", left, right, words, 0.001),
+        Problem("sixteen-0.01", f"{n} x {n}, 16-d, float32", uniform, uniform, sixteen, 0.01),
+        Problem("sixteen-0.002", f"{n} x {n}, 16-d, float32", uniform, uniform, sixteen, 0.002),
+        Problem("plane-0.1", f"{small} x {small}, 2-d, float64", even, even, plane, 0.1),
+        Problem("plane-0.01", f"{small} x {small}, 2-d, float64", even, even, plane, 0.01),
+        Problem("plane-0.001", f"{small} x {small}, 2-d, float64", even, even, plane, 0.001),
+        Problem("words-0.01", f"{small} x {small}, 64-d Zipf, float64", left, right, words, 0.01),
+        Problem("words-0.001", f"{small} x {small}, 64-d Zipf, float64", left, right, words, 0.001),
     ]
 
 
@@ -112,7 +125,9 @@ def pot(problem: Problem, method: str) -> Solver:
 def ott(problem: Problem, **options: Any) -> Solver:
     """Solve with OTT-JAX, compiled before it is timed."""
     jax: Any = importlib.import_module("jax")
-    jax.config.update("jax_enable_x64", bool(problem.cost.dtype == np.float64))
+    # For all of JAX at once, and part of its momentum takes no float32 where it is on.
+    double = problem.cost.dtype == np.float64
+    jax.config.update("jax_enable_x64", bool(double))
     geometry: Any = importlib.import_module("ott.geometry.geometry")
     linear_problem: Any = importlib.import_module("ott.problems.linear.linear_problem")
     sinkhorn: Any = importlib.import_module("ott.solvers.linear.sinkhorn")
@@ -126,12 +141,34 @@ def ott(problem: Problem, **options: Any) -> Solver:
     a, b = (jax.numpy.asarray(w, cost.dtype) for w in (problem.a, problem.b))
     solver = sinkhorn.Sinkhorn(threshold=0.9 * TOLERANCE, max_iterations=MOST, **options)
 
-    @jax.jit
-    def run(cost: Any, a: Any, b: Any) -> Any:
+    def solve(cost: Any, a: Any, b: Any) -> Any:
         geom = geometry.Geometry(cost_matrix=cost, epsilon=problem.epsilon)
         return solver(linear_problem.LinearProblem(geom, a=a, b=b)).matrix
 
-    return lambda: np.asarray(run(cost, a, b).block_until_ready())
+    compiled = jax.jit(solve).lower(cost, a, b).compile()
+
+    def run() -> Array:
+        jax.config.update("jax_enable_x64", bool(double))
+        return np.asarray(compiled(cost, a, b).block_until_ready())
+
+    return run
+
+
+def regot(problem: Problem, method: str) -> Solver:
+    """Solve with RegOT, in float64, which is all it has."""
+    solvers: Any = importlib.import_module("regot")
+    solve = getattr(solvers, f"sinkhorn_{method}")
+    cost = np.asfortranarray(problem.cost, np.float64)
+    most = 1000 if method == "bcd" else 3000
+    stop = 0.5 * TOLERANCE / np.sqrt(len(problem.a))
+
+    def run() -> Array:
+        try:
+            return np.asarray(solve(cost, problem.a, problem.b, problem.epsilon, tol=stop, max_iter=most).plan)
+        except RuntimeError:  # its line search gives up
+            return np.full(cost.shape, np.nan)
+
+    return run
 
 
 def has(library: str, peers: bool) -> bool:
@@ -142,15 +179,23 @@ def has(library: str, peers: bool) -> bool:
 def contestants(problem: Problem, threads: int, peers: bool) -> dict[str, Solver]:
     """Return every solver that is installed, by name."""
     found = {"kullback": ours(problem, threads)}
-    if has("ot", peers):
-        for method in ("sinkhorn", "sinkhorn_stabilized", "sinkhorn_log"):
-            found[f"POT {method}"] = pot(problem, method)
-        if problem.cost.shape[0] <= 400:
-            found["POT emd (exact)"] = pot(problem, "emd")
-    if has("ott", peers):
-        found["OTT"] = ott(problem)
-        found["OTT momentum"] = ott(problem, momentum=True)
-        found["OTT Anderson"] = ott(problem, anderson=True)
+    # In both precisions where the costs are float32: what reaches the tolerance in float64 only counts too.
+    forms = {"": problem} if problem.cost.dtype == np.float64 else {"": problem, " float64": problem.widened()}
+    small = problem.cost.shape[0] <= 400
+    for suffix, form in forms.items():
+        if has("ot", peers):
+            for method in ("sinkhorn", "sinkhorn_stabilized", "sinkhorn_log"):
+                found[f"POT {method}{suffix}"] = pot(form, method)
+        if has("ott", peers):
+            found[f"OTT{suffix}"] = ott(form)
+            found[f"OTT momentum{suffix}"] = ott(form, momentum=True)
+            found[f"OTT Anderson{suffix}"] = ott(form, anderson=True)
+            found[f"OTT kernel{suffix}"] = ott(form, lse_mode=False)
+    if has("ot", peers) and small:
+        found["POT emd (exact)"] = pot(problem, "emd")
+    if has("regot", peers) and small:
+        for method in ("bcd", "lbfgs_dual", "ssns", "splr"):
+            found[f"RegOT {method}"] = regot(problem, method)
     return found
 
 
@@ -161,16 +206,20 @@ def measure(problem: Problem, threads: int, rounds: int, peers: bool, patience: 
     for name, run in contestants(problem, threads, peers).items():
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            error = problem.error(run())
-            first = interleave({name: run}, 1).median(name) if name != "POT sinkhorn_log" else None
+            start = time.perf_counter()
+            plan = run()
+            took = time.perf_counter() - start
+            error = problem.error(plan)
+            # A slow one is not called again.
+            first = took if took > patience else interleave({name: run}, 1).median(name)
         if name == "kullback" and error > 1.5 * TOLERANCE:
             raise SystemExit(f"{problem.name}, epsilon {problem.epsilon}: kullback left an error of {error:.2g}")
-        if first is None:
-            first = interleave({name: run}, 1).median(name)
         rows[name] = {"error": error, "seconds": first}
         if first < patience:
             quick[name] = run
-    timings = interleave(quick, rounds)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        timings = interleave(quick, rounds)
     for name in quick:
         rows[name]["seconds"] = timings.median(name)
     for row in rows.values():
@@ -245,6 +294,55 @@ def batches(count: int, size: int, threads: int, rounds: int, peers: bool) -> di
     return rows
 
 
+POINTS = """
+import json, resource, sys, time, warnings
+import numpy as np
+import kullback as kb
+n, threads = int(sys.argv[1]), int(sys.argv[2])
+x, y = np.random.default_rng(3).random((2, n, 3)).astype(np.float32)
+start = time.perf_counter(), time.process_time()
+result = kb.sinkhorn_points(x, y, epsilon=0.05, threads=threads)
+print(json.dumps({
+    "seconds": time.perf_counter() - start[0], "cpu_seconds": time.process_time() - start[1],
+    "sweeps": result.n_iter, "error": result.marginal_error, "converged": result.converged,
+    "mebibytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+}))
+"""
+
+
+def points(sizes: tuple[int, ...], threads: int) -> dict[str, Any]:
+    """Solve between clouds of growing size, each in a process of its own whose peak memory is read."""
+    rows: dict[str, Any] = {}
+    for n in sizes:
+        command = [sys.executable, "-c", POINTS, str(n), str(threads)]
+        done = subprocess.run(command, capture_output=True, text=True, check=True)
+        row = json.loads(done.stdout)
+        row["nanoseconds"] = row["cpu_seconds"] / (row["sweeps"] * n * n) * 1e9
+        first = next(iter(rows.items()), None)
+        row["over_quadratic"] = (
+            row["cpu_seconds"] / (first[1]["cpu_seconds"] * (n / int(first[0])) ** 2) if first else 1.0
+        )
+        rows[str(n)] = row
+    return rows
+
+
+def points_lines(rows: dict[str, Any]) -> list[list[str]]:
+    """Write the sizes as cells."""
+    return [
+        [
+            n,
+            f"{row['seconds']:.2f}",
+            f"{row['cpu_seconds']:.2f}",
+            str(row["sweeps"]),
+            f"{row['nanoseconds']:.2f}",
+            f"{row['over_quadratic']:.2f}",
+            f"{row['mebibytes']:.0f}",
+            f"{row['error']:.1e}" + ("" if row["converged"] else " *"),
+        ]
+        for n, row in rows.items()
+    ]
+
+
 def lines(rows: dict[str, Any]) -> list[list[str]]:
     """Write rows of contestants as cells."""
     return [
@@ -265,7 +363,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="small sizes: only tests the script")
     parser.add_argument("--threads", type=int, default=min(2, os.cpu_count() or 1), help="threads of kullback")
     parser.add_argument("--peers", choices=("all", "none"), default="all", help="whether other libraries take part")
-    parser.add_argument("--only", choices=("iteration", "problems", "batch"), help="one table only")
+    parser.add_argument("--only", metavar="NAME", choices=PARTS, help=f"one part only: {', '.join(PARTS)}")
     options = parser.parse_args()
     rng = np.random.default_rng(20240711)
     peers = options.peers == "all"
@@ -281,16 +379,25 @@ def main() -> None:
             f"({found['exp_rate'] / 1e9:.2f} G/s)"
         )
     header = ["", "ms", "times", "L1 error of the marginals"]
-    if options.only in (None, "problems"):
+    if options.only not in ("iteration", "batch", "points"):
         for problem in problems(rng, 120 if options.quick else 1000, 60 if options.quick else 400):
+            if options.only not in (None, "problems", problem.key):
+                continue
             rows = measure(problem, options.threads, rounds, peers)
-            report["problems"].append({"name": problem.name, "epsilon": problem.epsilon, "rows": rows})
+            report["problems"].append(
+                {"key": problem.key, "name": problem.name, "epsilon": problem.epsilon, "rows": rows}
+            )
             print(f"\n{problem.name}, epsilon {problem.epsilon}\n{harness.table(header, lines(rows))}")
         print("\n* did not reach the tolerance")
     if options.only in (None, "batch"):
         count = 100 if options.quick else 10_000
         report["batch"] = batches(count, 32, options.threads, rounds, peers)
         print(f"\n{count} problems of 32 x 32, float64, epsilon 0.05\n{harness.table(header, lines(report['batch']))}")
+    if options.only in (None, "points"):
+        report["points"] = points((200, 400) if options.quick else (5_000, 50_000), options.threads)
+        print(
+            f"\nclouds in space, float32, epsilon 0.05\n{harness.table(POINTS_HEADER, points_lines(report['points']))}"
+        )
     print(f"\nload average after the run: {environment.load_average()}")
     harness.write_json(options.json, report)
 

@@ -79,6 +79,46 @@ def test_bad_input(backend, change, kind, message):
         kb.sinkhorn(a, b, cost, **arguments)
 
 
+PROBES = {
+    "small epsilon": {"epsilon": 1e-3},
+    "tiny epsilon": {"epsilon": 1e-5},
+    "a zero in a": {"zero": "a"},
+    "a zero in b": {"zero": "b"},
+    "one forbidden pair": {"forbid": True},
+    "float32": {"dtype": np.float32, "tol": 1e-9},
+}
+
+
+@pytest.mark.parametrize("probe", PROBES)
+def test_where_others_lose_mass_or_never_end(backend, probe, rng):
+    """Twelve by twelve, largest cost 1.84: what common solvers answer with NaN, lost mass or a thousand sweeps."""
+    options = {"epsilon": 0.05, "tol": 1e-6} | PROBES[probe]
+    a, b, costs = clouds(rng, 12, 12)
+    costs *= 1.84
+    zero = options.pop("zero", None)
+    if zero == "a":
+        a[4] = 0.0
+        a /= a.sum()
+    elif zero == "b":
+        b[7] = 0.0
+        b /= b.sum()
+    if options.pop("forbid", False):
+        costs[0, 0] = np.inf
+    costs = costs.astype(options.get("dtype", np.float64))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        result = kb.sinkhorn(a, b, costs, **options)
+    plan = result.plan().astype(np.float64)
+    assert result.converged
+    assert result.tol <= 1e-6
+    assert np.abs(plan.sum(1) - a).sum() + np.abs(plan.sum(0) - b).sum() <= 1.5e-6
+    assert abs(plan.sum() - 1.0) <= 1e-6
+    assert np.isfinite([result.value, result.transport_cost]).all()
+    assert (plan[~np.isfinite(costs)] == 0.0).all()
+    if zero:
+        assert (plan[4] if zero == "a" else plan[:, 7]).sum() == 0.0
+
+
 def test_forbidden_where_there_is_no_mass_is_no_error(backend):
     costs = np.array([[0.0, 1.0, np.inf], [np.inf, np.inf, np.inf], [1.0, 0.0, np.inf]])
     result = kb.sinkhorn([0.5, 0.0, 0.5], [0.5, 0.5, 0.0], costs, epsilon=0.5)
@@ -313,14 +353,24 @@ def test_bits_do_not_depend_on_the_instruction_set(native, rng):
             assert_same_bits(actual, expected, isa)
 
 
-def test_ctrl_c(native):
-    script = """
+MATRIX = """
     import numpy as np
     import kullback as kb
     costs = np.random.default_rng(0).random((3000, 3000)).astype(np.float32)
     print("ready", flush=True)
     kb.sinkhorn(None, None, costs, epsilon=1e-5, method="sinkhorn", max_iter=10**9)
     """
+CLOUDS = """
+    import numpy as np
+    import kullback as kb
+    x, y = np.random.default_rng(0).random((2, 100_000, 3))
+    print("ready", flush=True)
+    kb.sinkhorn_points(x, y, epsilon=1e-3, max_iter=10**9)
+    """
+
+
+@pytest.mark.parametrize("script", [MATRIX, CLOUDS], ids=["matrix", "clouds"])
+def test_ctrl_c(native, script):
     child = subprocess.Popen(
         [sys.executable, "-c", textwrap.dedent(script)],
         env=os.environ | {"KULLBACK_BACKEND": "native"},

@@ -7,6 +7,7 @@ import inspect
 import numpy as np
 import pytest
 
+import kullback as kb
 from kullback import transport
 
 FUNCTIONS = [name for name in transport.__all__ if inspect.isfunction(getattr(transport, name))]
@@ -16,6 +17,13 @@ def test_all_lists_what_is_defined():
     assert list(transport.__all__) == sorted(transport.__all__)
     for name in transport.__all__:
         assert getattr(transport, name).__module__.startswith("kullback.")
+
+
+def test_names_that_are_both_here_and_at_the_top_are_one_thing():
+    both = set(transport.__all__) & set(kb.__all__)
+    assert {"sinkhorn_points", "sinkhorn_divergence"} <= both
+    for name in both:
+        assert getattr(transport, name) is getattr(kb, name)
 
 
 @pytest.mark.parametrize("name", transport.__all__)

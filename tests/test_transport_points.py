@@ -10,13 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import kullback as kb
-from kullback.transport import (
-    barycenter,
-    free_support_barycenter,
-    monge_gap,
-    sinkhorn_divergence,
-    sinkhorn_points,
-)
+from kullback.transport import monge_gap, sinkhorn_divergence, sinkhorn_points
 
 COSTS = ("sqeuclidean", "euclidean", "cosine", "manhattan")
 
@@ -268,6 +262,40 @@ def test_not_converged(backend, rng):
     assert {warning.filename for warning in caught} == {__file__}
 
 
+def test_progress(backend, rng, capsys):
+    x, y, _, _ = clouds(rng, 20, 15, 2)
+    seen = []
+    result = sinkhorn_points(x, y, epsilon=0.05, progress=lambda sweeps, error: seen.append((sweeps, error)))
+    assert [error for _, error in seen] == result.error_history.tolist()
+    assert sinkhorn_points(x, y, epsilon=0.05, progress=True).value == result.value
+    written = capsys.readouterr().err
+    assert written.startswith("\rsinkhorn_points: sweep 1, marginal error")
+    assert written.endswith("\n")
+
+    def stop(sweeps, error):
+        raise LookupError("enough")
+
+    with pytest.raises(LookupError, match="enough"):
+        sinkhorn_points(x, y, epsilon=0.05, progress=stop)
+    with pytest.raises(TypeError, match="progress must be True, False or a callable, got 'yes'"):
+        sinkhorn_points(x, y, epsilon=0.05, progress="yes")
+
+
+@pytest.mark.parametrize(("n", "dimension"), [(60, 2), (200, 3), (500, 2)])
+def test_points_far_from_all_others_do_not_stall(native, rng, n, dimension):
+    # Nearly every point keeps its mass to itself, and little holds the plan together: epsilon is 2e-4 of the range.
+    x = rng.normal(size=(n, dimension))
+    for result in (
+        sinkhorn_points(x, x, epsilon=0.01, tol=1e-12),
+        kb.sinkhorn(None, None, stored(x, x, "sqeuclidean"), epsilon=0.01, tol=1e-12),
+    ):
+        assert result.converged
+        assert result.marginal_error <= 1e-12
+        # Both sides are one cloud, so both potentials are one, up to a constant for every part that stands alone.
+        plan = result.plan()
+        assert np.abs(plan - plan.T).sum() <= 1e-9
+
+
 BAD = [
     ({"x": [1.0, 2.0]}, ValueError, r"x must hold one point a row, shape \(n, d\), got shape \(2,\)"),
     ({"x": np.ones((0, 2))}, ValueError, "x must hold"),
@@ -299,92 +327,6 @@ def test_bad_input(backend, change, error, message):
     if "init" not in change and change.get("b") is None:
         with pytest.raises(error, match=message):
             sinkhorn_divergence(**given)
-
-
-# Barycenters
-
-
-def test_barycenter_of_two_points_is_between_them(backend):
-    x = np.linspace(0.0, 1.0, 41)
-    cost = np.square(x[:, None] - x)
-    ends = np.zeros((2, 41))
-    ends[0, 0] = ends[1, 40] = 1.0
-    for share in (0.5, 0.25):
-        result = barycenter(ends, cost, epsilon=0.002, weights=[1 - share, share])
-        assert result.converged
-        np.testing.assert_allclose(result.weights.sum(), 1.0, rtol=1e-14)
-        np.testing.assert_allclose(result.weights @ x, share, atol=1e-4)
-        # The blur of a point: a normal law of variance epsilon/2.
-        np.testing.assert_allclose(result.weights @ np.square(x - share), 0.001, rtol=1e-3)
-
-
-def test_barycenter_against_plans(backend, rng):
-    histograms = rng.random((3, 12))
-    histograms[0, 3] = 0.0
-    x = rng.normal(size=(12, 2))
-    y = rng.normal(size=(9, 2))
-    cost = np.square(x[:, None] - y[None]).sum(axis=2)
-    shares = np.array([0.2, 0.5, 0.3])
-    result = barycenter(histograms, cost, epsilon=0.3, weights=10 * shares, tol=1e-11)
-    plans = np.exp((result.f[:, :, None] + result.g[:, None] - cost) / 0.3)
-    unit = histograms / histograms.sum(axis=1, keepdims=True)
-    np.testing.assert_allclose(plans.sum(axis=2), unit, rtol=1e-9)
-    np.testing.assert_allclose(plans.sum(axis=1), np.tile(result.weights, (3, 1)), atol=1e-10)
-    # Optimal: the potentials of the barycenter, weighted, cancel.
-    np.testing.assert_allclose(shares @ result.g, 0.0, atol=1e-12)
-    with kb.use_backend("numpy"):
-        other = barycenter(histograms, cost, epsilon=0.3, weights=shares, tol=1e-11)
-    np.testing.assert_allclose(result.weights, other.weights, rtol=1e-9)
-
-
-def test_barycenters_at_small_epsilon_do_not_vanish(backend):
-    x = np.linspace(0.0, 1.0, 21)
-    cost = np.square(x[:, None] - x)
-    p, q = np.eye(21)[0], np.eye(21)[10]
-    result = barycenter([p, q], cost, epsilon=1e-5, tol=1e-9)
-    assert result.weights[5] > 0.999
-
-
-def test_free_barycenter_of_translations(backend, rng):
-    x = rng.normal(size=(25, 2))
-    moved = [x, x + np.array([4.0, 0.0]), x + np.array([0.0, 2.0])]
-    shares = [0.5, 0.25, 0.25]
-    result = free_support_barycenter(moved, x + 0.5, epsilon=1e-3, weights=shares, tol=1e-6)
-    assert result.converged
-    # The mean of translations is the translation by the mean, point by point in some order.
-    expected = x + np.array([1.0, 0.5])
-    order = np.lexsort(np.round(expected.T, 3))
-    found = np.lexsort(np.round(result.points.T, 3))
-    np.testing.assert_allclose(result.points[found], expected[order], atol=0.1)
-    np.testing.assert_allclose(result.points.mean(axis=0), expected.mean(axis=0), atol=1e-6)
-    np.testing.assert_allclose(result.weights, 1 / 25)
-
-
-def test_free_barycenter_of_one_point_is_its_mean(backend, rng):
-    x, y, a, b = clouds(rng, 10, 8, 3)
-    result = free_support_barycenter([x, y], np.zeros((1, 3)), epsilon=1.0, masses=[a, b], weights=[3, 1])
-    np.testing.assert_allclose(result.points[0], 0.75 * (a @ x) + 0.25 * (b @ y), rtol=1e-9, atol=1e-12)
-
-
-def test_bad_barycenters(backend):
-    cost = np.zeros((2, 2))
-    for call, error, message in [
-        (lambda: barycenter([0.5, 0.5], cost, epsilon=1.0), ValueError, "histograms must have one histogram a row"),
-        (lambda: barycenter([[0.5, -0.5]], cost, epsilon=1.0), ValueError, "histograms must not be negative"),
-        (lambda: barycenter([[0.0, 0.0]], cost, epsilon=1.0), ValueError, "histograms must have a finite mass"),
-        (lambda: barycenter([[1.0, 1.0]], cost[:1], epsilon=1.0), ValueError, "cost must have one row for each of 2"),
-        (lambda: barycenter([[1.0, 1.0]], cost + math.inf, epsilon=1.0), ValueError, "cost must hold finite numbers"),
-        (lambda: barycenter([[1.0, 1.0]], cost, epsilon=0.0), ValueError, "epsilon must be finite"),
-        (lambda: barycenter([[1.0, 1.0]], cost, epsilon=1.0, weights=[1.0, 2.0]), ValueError, "weights must hold one"),
-        (lambda: free_support_barycenter([], cost, epsilon=1.0), ValueError, "supports must hold at least one cloud"),
-        (lambda: free_support_barycenter([cost], cost, epsilon=1.0, masses=[]), ValueError, "masses must hold"),
-        (lambda: free_support_barycenter([cost], [[0.0]], epsilon=1.0), ValueError, r"supports\[0\] and init must"),
-        (lambda: free_support_barycenter([cost], cost, epsilon=1.0, b=[1.0, 0.0]), ValueError, "b must be greater"),
-    ]:
-        with pytest.raises(error, match=message):
-            call()
-    with pytest.warns(kb.ConvergenceWarning, match="barycenter stopped after 1 iteration"):
-        barycenter(np.eye(3), np.square(np.subtract.outer(np.arange(3), np.arange(3))), epsilon=0.1, max_iter=1)
 
 
 # The Monge gap

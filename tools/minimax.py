@@ -19,6 +19,10 @@ def _expm1_over_r(x: mpf) -> mpf:
     return expm1(x) / x if x else mpf(1)
 
 
+def _exp2m1_over_r(x: mpf) -> mpf:
+    return expm1(x * log(mpf(2))) / x if x else log(mpf(2))
+
+
 def _phi_over_square(x: mpf) -> mpf:
     if abs(x) < mpf("1e-3"):
         return sum(x**n / mp.factorial(n + 2) for n in range(20))
@@ -75,8 +79,10 @@ class Fit(NamedTuple):
 
 
 HALF_LN2 = log(mpf(2)) / 2 * (1 + mpf("1e-6"))
+HALF = (1 + mpf("1e-6")) / 2
 FITS = [
     Fit("EXPM1", "(e^r - 1)/r, |r| <= ln2/2", _expm1_over_r, -HALF_LN2, HALF_LN2, 5, 11),
+    Fit("EXP2M1", "(2^r - 1)/r, |r| <= 1/2", _exp2m1_over_r, -HALF, HALF, 5, 11),
     Fit("HALF", "(1 - e^(-t/2))/t, |t| <= 2", _half_over, mpf(-2), mpf(2), 7, 15),
     Fit("PHI", "(e^u - 1 - u)/u^2, |u| <= 2", _phi_over_square, mpf(-2), mpf(2), 10, 18),
     Fit("LOG", "2 atanh(f)/f in f^2, |f| <= 1/3", _atanh_over_f, mpf(0), mpf(1) / 9, 4, 10),

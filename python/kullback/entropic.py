@@ -1,9 +1,10 @@
 """Entropic optimal transport: one problem at a time, from a matrix of costs."""
 
+import contextlib
 import functools
 import sys
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -89,7 +90,8 @@ class SinkhornResult:
         The method that finished: ``sinkhorn``, ``accelerated`` or ``newton``.
     tol : float
         The error that was aimed at: the tolerance asked for, of the mass if that is below 1, and no less than what
-        the kernels resolve, 3e-7 of the mass in float32 and 1e-15 in float64.
+        can be resolved of the mass: 3e-7 in float32, 1e-15 in float64, and 1e-16 times the range of the costs over
+        epsilon.
     epsilon : float
         The regularisation.
     reach : tuple of two float
@@ -262,7 +264,8 @@ def sinkhorn(
         Regularisation, in the units of the costs.
     tol : float, default 1e-6
         Largest L1 error of both marginals together; of the mass if that is below 1. float32 kernels resolve 3e-7 of
-        the mass, float64 ones 1e-15: a smaller `tol` is raised to that, and the `tol` of the result says so.
+        the mass, float64 ones 1e-15, and none less than 1e-16 times the range of the costs over epsilon: a smaller
+        `tol` is raised to that, and the `tol` of the result says so.
     max_iter : int, default 10000
         Most sweeps.
     method : {"auto", "sinkhorn", "accelerated", "newton"}, default "auto"
@@ -322,12 +325,8 @@ def sinkhorn(
         dtype=dtype,
         threads=threads,
     )
-    watch = _watch(progress)
-    try:
+    with watching(progress, "sinkhorn") as watch:
         found = _solve(problem, watch)
-    finally:
-        if progress is True:
-            sys.stderr.write("\n")
     if not found.converged:
         warnings.warn(
             f"sinkhorn stopped after {found.n_iter} sweeps with a marginal error of {found.marginal_error:.2g}, above "
@@ -375,17 +374,25 @@ def from_native(
     return Found(f, g, history, value, cost, mass, error, target, n_iter, converged, method)
 
 
-def _watch(progress: bool | Progress) -> Progress | None:
-    """Return what to call after each evaluation."""
+@contextlib.contextmanager
+def watching(progress: bool | Progress, name: str) -> Iterator[Progress | None]:
+    """Give what to call after each evaluation of a solve; a line written to stderr ends with it."""
     if callable(progress):
-        return progress
+        yield progress
+        return
     if progress not in (True, False, None):
         raise TypeError(f"progress must be True, False or a callable, got {progress!r}")
-    return functools.partial(_write_progress, sys.stderr) if progress else None
+    if not progress:
+        yield None
+        return
+    try:
+        yield functools.partial(_write_progress, sys.stderr, name)
+    finally:
+        sys.stderr.write("\n")
 
 
-def _write_progress(stream: Any, sweeps: int, error: float) -> None:
-    stream.write(f"\rsinkhorn: sweep {sweeps}, marginal error {error:.2e} ")
+def _write_progress(stream: Any, name: str, sweeps: int, error: float) -> None:
+    stream.write(f"\r{name}: sweep {sweeps}, marginal error {error:.2e} ")
     stream.flush()
 
 

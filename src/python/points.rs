@@ -6,7 +6,7 @@ use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 
 use super::call::detached;
-use super::sinkhorn::{Found, dense, found, method_of, problem_error, work};
+use super::sinkhorn::{Asked, Found, dense, found, problem_error, solved, work};
 use crate::pool::{Call, install, threads as default_threads};
 use crate::sinkhorn::mirror::solve_mirror;
 use crate::sinkhorn::plan::Potentials;
@@ -14,7 +14,7 @@ use crate::sinkhorn::points::{Clouds, Distance};
 use crate::sinkhorn::slope::slope;
 use crate::sinkhorn::softmin::soft_minimum;
 use crate::sinkhorn::sweep::Plan;
-use crate::sinkhorn::{Cost, Method, Options, Problem, solve};
+use crate::sinkhorn::{Cost, Method, Options, Problem};
 
 const BALANCED: [f64; 2] = [f64::INFINITY; 2];
 
@@ -74,7 +74,7 @@ fn entries(costs: &Clouds<'_>) -> usize {
 }
 
 #[pyfunction]
-#[pyo3(signature = (clouds, reach, tol, max_iter, method, init, wide, threads, /))]
+#[pyo3(signature = (clouds, reach, tol, max_iter, method, init, wide, threads, progress, /))]
 pub fn sinkhorn_points<'py>(
     py: Python<'py>,
     clouds: Weighted<'py>,
@@ -85,13 +85,11 @@ pub fn sinkhorn_points<'py>(
     init: Option<PyReadonlyArray1<'py, f64>>,
     wide: bool,
     threads: usize,
+    progress: Option<Py<PyAny>>,
 ) -> PyResult<Found<'py>> {
     let costs = clouds.costs()?;
     let problem = clouds.problem(&costs, [reach.0, reach.1])?;
-    let init = init.as_ref().map(|init| init.as_slice()).transpose()?;
-    let options = Options { tol, max_iter, method: method_of(method)?, init, wide, watch: None };
-    let size = work(entries(&costs), max_iter);
-    Ok(found(py, detached(py, threads, size, |call| solve(&problem, &options, call))?))
+    solved(py, &problem, &Asked { tol, max_iter, method, init, wide, threads, progress })
 }
 
 #[pyfunction]

@@ -12,7 +12,8 @@ use super::call::detached;
 use crate::pool::Call;
 use crate::sinkhorn::batch::solve_batch;
 use crate::sinkhorn::plan::Potentials;
-use crate::sinkhorn::{Dense, Entries, Flaw, Method, Options, Problem, Solution, solve};
+use crate::sinkhorn::problem::Watch;
+use crate::sinkhorn::{Cost, Dense, Entries, Flaw, Method, Options, Problem, Solution, solve};
 
 pyo3::create_exception!(
     kullback._core._native,
@@ -52,7 +53,7 @@ pub fn dense<'a>(cost: &'a Bound<'_, PyUntypedArray>) -> PyResult<Dense<'a>> {
     Dense::new(entries, rows, columns).map_err(|flaw| problem_error(&flaw))
 }
 
-pub fn method_of(name: &str) -> PyResult<Method> {
+fn method_of(name: &str) -> PyResult<Method> {
     Method::from_name(name).ok_or_else(|| PyValueError::new_err(format!("unknown method {name:?}")))
 }
 
@@ -71,6 +72,47 @@ pub fn found(py: Python<'_>, solution: Solution) -> Found<'_> {
         solution.converged,
         solution.method.name(),
     )
+}
+
+/// What a call asks of a solve.
+pub struct Asked<'a, 'py> {
+    pub tol: f64,
+    pub max_iter: usize,
+    pub method: &'a str,
+    pub init: Option<PyReadonlyArray1<'py, f64>>,
+    pub wide: bool,
+    pub threads: usize,
+    /// Called with the sweeps done and the error; what it raises ends the solve.
+    pub progress: Option<Py<PyAny>>,
+}
+
+/// Solves a problem as asked.
+pub fn solved<'py, C: Cost>(py: Python<'py>, problem: &Problem<'_, C>, asked: &Asked<'_, 'py>) -> PyResult<Found<'py>> {
+    let init = asked.init.as_ref().map(|init| init.as_slice()).transpose()?;
+    let (progress, raised) = (&asked.progress, Mutex::new(None));
+    let watch = |sweeps: usize, error: f64| {
+        let Some(progress) = progress else { return true };
+        let outcome = Python::attach(|py| progress.call1(py, (sweeps, error)).map(drop));
+        let goes_on = outcome.is_ok();
+        if let (Err(error), Ok(mut slot)) = (outcome, raised.lock()) {
+            *slot = Some(error);
+        }
+        goes_on
+    };
+    let options = Options {
+        tol: asked.tol,
+        max_iter: asked.max_iter,
+        method: method_of(asked.method)?,
+        init,
+        wide: asked.wide,
+        watch: progress.is_some().then_some(&watch as Watch<'_>),
+    };
+    let entries = problem.a.len().saturating_mul(problem.b.len());
+    let outcome = detached(py, asked.threads, work(entries, asked.max_iter), |call| solve(problem, &options, call));
+    if let Some(error) = raised.lock().ok().and_then(|mut slot| slot.take()) {
+        return Err(error);
+    }
+    Ok(found(py, outcome?))
 }
 
 #[pyfunction]
@@ -92,25 +134,7 @@ pub fn sinkhorn<'py>(
 ) -> PyResult<Found<'py>> {
     let costs = dense(cost)?;
     let problem = Problem { cost: &costs, a: a.as_slice()?, b: b.as_slice()?, epsilon, reach: [reach.0, reach.1] };
-    let init = init.as_ref().map(|init| init.as_slice()).transpose()?;
-    let method = method_of(method)?;
-    let raised = Mutex::new(None);
-    let watch = |sweeps: usize, error: f64| {
-        let Some(progress) = &progress else { return true };
-        let outcome = Python::attach(|py| progress.call1(py, (sweeps, error)).map(drop));
-        let goes_on = outcome.is_ok();
-        if let (Err(error), Ok(mut slot)) = (outcome, raised.lock()) {
-            *slot = Some(error);
-        }
-        goes_on
-    };
-    let watched: Option<crate::sinkhorn::problem::Watch<'_>> = if progress.is_some() { Some(&watch) } else { None };
-    let options = Options { tol, max_iter, method, init, wide, watch: watched };
-    let outcome = detached(py, threads, work(cost.len(), max_iter), |call| solve(&problem, &options, call));
-    if let Some(error) = raised.lock().ok().and_then(|mut slot| slot.take()) {
-        return Err(error);
-    }
-    Ok(found(py, outcome?))
+    solved(py, &problem, &Asked { tol, max_iter, method, init, wide, threads, progress })
 }
 
 /// The solutions of a batch, one after the other, and the flaws of those that have none.

@@ -18,6 +18,12 @@ impl Simd for Avx512 {
     type F32 = F32;
     type F64 = F64;
 
+    #[inline(never)]
+    fn apart<K: Kernel>(kernel: K) -> K::Output {
+        // SAFETY: see the head of this file.
+        unsafe { enter(kernel) }
+    }
+
     #[inline(always)]
     fn load_f16(from: &[f16]) -> F32 {
         let from = &from[..f32::LANES];

@@ -18,6 +18,25 @@ pub const EXPM1_F64: [f64; 12] = [
     5.0e-1,
     1.0,
 ];
+/// (2^r - 1)/r, |r| <= 1/2; worst relative error 1.2e-8 before rounding.
+pub const EXP2M1_F32: [f32; 6] =
+    [1.545316304e-4, 1.339086348e-3, 9.618082557e-3, 5.550357114e-2, 2.402265076e-1, 6.93147188e-1];
+/// (2^r - 1)/r, |r| <= 1/2; worst relative error 2.7e-19 before rounding.
+#[allow(clippy::approx_constant)] // the last one is ln 2 to all digits, by its own way
+pub const EXP2M1_F64: [f64; 12] = [
+    2.57293242792342522e-11,
+    4.45581792891740212e-10,
+    7.05489730409819705e-9,
+    1.01780570876181728e-7,
+    1.32154868087056742e-6,
+    1.52527338415569977e-5,
+    1.54035303933707333e-4,
+    1.33335581464064705e-3,
+    9.61812910762847949e-3,
+    5.5504108664821627e-2,
+    2.40226506959100712e-1,
+    6.93147180559945309e-1,
+];
 /// (1 - e^(-t/2))/t, |t| <= 2; worst relative error 3.2e-8 before rounding.
 pub const HALF_F32: [f32; 8] = [
     -9.905668846e-8,

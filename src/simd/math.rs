@@ -7,6 +7,7 @@
 //! | function | domain | float32 | float64 |
 //! |---|---|---|---|
 //! | [`exp`] | results from the smallest normal number up | 1.0 | 1.0 |
+//! | [`exps2_scaled`] | the same | 1.0 | 1.0 |
 //! | [`expm1`] | x ≤ 40 | 2.2 | 2.5 |
 //! | [`phi_near`] | abs(u) ≤ 2 | 2.8 | 2.7 |
 //! | [`phi_wide`] | abs(u) ≤ 8 | 10.0 | 8.0 |
@@ -22,6 +23,8 @@ use super::{Element, Mask, Vector, coefficients as c};
 pub trait Coefficients: Sized + 'static {
     /// (e^r − 1)/r.
     const EXPM1: &'static [Self];
+    /// (2^r − 1)/r.
+    const EXP2M1: &'static [Self];
     /// (1 − e^(−t/2))/t.
     const HALF: &'static [Self];
     /// (e^u − 1 − u)/u².
@@ -46,6 +49,7 @@ pub trait Coefficients: Sized + 'static {
 
 impl Coefficients for f32 {
     const EXPM1: &'static [f32] = &c::EXPM1_F32;
+    const EXP2M1: &'static [f32] = &c::EXP2M1_F32;
     const HALF: &'static [f32] = &c::HALF_F32;
     const PHI: &'static [f32] = &c::PHI_F32;
     const PHI_QUARTER: &'static [f32] = &c::PHI_QUARTER_F32;
@@ -60,6 +64,7 @@ impl Coefficients for f32 {
 
 impl Coefficients for f64 {
     const EXPM1: &'static [f64] = &c::EXPM1_F64;
+    const EXP2M1: &'static [f64] = &c::EXP2M1_F64;
     const HALF: &'static [f64] = &c::HALF_F64;
     const PHI: &'static [f64] = &c::PHI_F64;
     const PHI_QUARTER: &'static [f64] = &c::PHI_QUARTER_F64;
@@ -122,6 +127,30 @@ pub fn exp_scaled_pair<V: Vector>(x: [V; 2], magic: V) -> [V; 2] {
         values = [values[0].mul_add(a, coefficient), values[1].mul_add(b, coefficient)];
     }
     [a.mul_add(values[0], V::one()).shift_exponent(n), b.mul_add(values[1], V::one()).shift_exponent(m)]
+}
+
+/// 2^x · 2^-K of several vectors; K and what x may be as for [`exp_scaled`], but in units of ln 2.
+///
+/// An operation less than e^x. Each is done for all vectors before the next: a processor's scheduler does not hold as
+/// many chains of dependent operations, one after the other, as it takes to hide their latency.
+#[inline(always)]
+pub fn exps2_scaled<V: Vector, const N: usize>(x: &[V; N], magic: V) -> [V; N] {
+    let (mut n, mut r, mut value) = (*x, *x, [V::splat(V::Elem::EXP2M1[0]); N]);
+    for n in &mut n {
+        *n = *n + magic;
+    }
+    for i in 0..N {
+        r[i] = x[i] - (n[i] - magic);
+    }
+    for &coefficient in &V::Elem::EXP2M1[1..] {
+        for i in 0..N {
+            value[i] = value[i].mul_add(r[i], V::splat(coefficient));
+        }
+    }
+    for i in 0..N {
+        value[i] = r[i].mul_add(value[i], V::one()).shift_exponent(n[i]);
+    }
+    value
 }
 
 /// e^x for x whose result is a normal number.
@@ -214,7 +243,8 @@ pub fn js_even<V: Vector>(s: V) -> V {
 pub fn ln_any<V: Vector>(x: V) -> V {
     let tiny = x.lt(V::constant(f64::from_bits(((V::Elem::MIN_EXPONENT + 1023.0) as u64) << 52)));
     let scale = -V::Elem::MIN_EXPONENT / 2.0;
-    let scaled = V::select(tiny, x * V::constant(libm::exp2(scale)), x);
+    let lift = f64::from_bits(((scale + 1023.0) as u64) << 52);
+    let scaled = V::select(tiny, x * V::constant(lift), x);
     let log = ln(scaled) - V::select(tiny, V::constant(scale * std::f64::consts::LN_2), V::zero());
     let log = V::select(x.eq(V::zero()), V::constant(f64::NEG_INFINITY), log);
     let log = V::select(x.eq(V::constant(f64::INFINITY)), V::constant(f64::INFINITY), log);

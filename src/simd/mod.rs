@@ -216,6 +216,12 @@ pub trait Simd {
     /// Eight float64 lanes.
     type F64: Vector<Elem = f64, Wide = Self::F64>;
 
+    /// Runs a part of a kernel in a function of its own. A loop that fills the registers is compiled as if it were
+    /// alone, where inlined into a long kernel it shares them with everything around it, and spills: a row of
+    /// transport costs took twice as long. (`inline(never)` on a
+    /// function with target features is ignored, so what is never inlined is one without.)
+    fn apart<K: Kernel>(kernel: K) -> K::Output;
+
     /// The first sixteen numbers of a slice, widened.
     #[inline(always)]
     fn load_f16(from: &[f16]) -> Self::F32 {

@@ -14,6 +14,12 @@ pub struct Neon;
 impl Simd for Neon {
     type F32 = F32;
     type F64 = F64;
+
+    #[inline(never)]
+    fn apart<K: Kernel>(kernel: K) -> K::Output {
+        // SAFETY: see the head of this file.
+        unsafe { enter(kernel) }
+    }
 }
 
 /// Runs a kernel compiled for NEON.

@@ -1,10 +1,10 @@
 //! Plain arrays: portable, always compiled, always tested, and what an interpreter such as Miri runs.
 //!
-//! Never inlined: sixteen unrolled lanes of every expression would be most of the crate's code and of its build time.
+//! Lanes are never inlined: sixteen unrolled lanes of every expression would be most of the crate's code and of its build time.
 
 use std::ops::{Add, Div, Mul, Sub};
 
-use super::{Element, Mask, Simd, Sum, Vector};
+use super::{Element, Kernel, Mask, Simd, Sum, Vector};
 
 /// The instruction set.
 pub struct Scalar;
@@ -12,6 +12,11 @@ pub struct Scalar;
 impl Simd for Scalar {
     type F32 = Array<f32, 16>;
     type F64 = Array<f64, 8>;
+
+    #[inline(never)]
+    fn apart<K: Kernel>(kernel: K) -> K::Output {
+        kernel.run::<Scalar>()
+    }
 }
 
 /// `N` lanes of `T`.

@@ -14,8 +14,9 @@
 //! anything leaves the range of the numbers. float32 kernels come from float64 exponents, so they carry 6e-8 and not
 //! the rounding of C/ε.
 
-use super::cost::{Cost, Number};
-use super::sweep::{Measured, Pass, Plan, add_chunks, pass, sums_len};
+use super::cost::Number;
+use super::sweep::{Plan, add_chunks, sums_len};
+use super::sweeps::Kept;
 use super::vectors::{padded, sum_lanes};
 use crate::error::Result;
 use crate::simd::{Element, Kernel, SUM_LANES, Simd, Sum, Vector, dispatch};
@@ -54,18 +55,11 @@ impl<K: Number> Absorbed<K> {
         &self.numbers[index * self.stride..(index + 1) * self.stride]
     }
 
-    /// Absorbs at g, whose column sums come for free.
-    pub fn absorb<C: Cost>(
-        &mut self,
-        given: &Pass<'_, C>,
-        plan: &Plan<'_>,
-        g: &[f64],
-        columns: &mut [f64],
-    ) -> Result<()> {
+    /// Absorbs at g by a pass that is given z and where to keep the kernel.
+    pub fn absorb(&mut self, g: &[f64], pass: impl FnOnce(&mut [f64], Kept<'_, K>) -> Result<()>) -> Result<()> {
         self.g.clear();
         let used = self.rows * self.stride;
-        let store = Some((&mut self.numbers[..used], self.stride));
-        pass::<C, f64, K>(given, plan, &mut self.z, columns, store, None::<&mut Measured>)?;
+        pass(&mut self.z, (&mut self.numbers[..used], self.stride))?;
         self.g.extend_from_slice(g);
         Ok(())
     }

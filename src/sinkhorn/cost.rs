@@ -104,6 +104,12 @@ pub trait Cost: Sync {
     fn known_extent(&self) -> Option<Extent> {
         None
     }
+    /// One row, if it is stored as numbers of `E`.
+    #[inline(always)]
+    fn held<E: Number>(&self, index: usize) -> Option<&[E]> {
+        let _ = index;
+        None
+    }
     /// One row as numbers of `E`: lent in place, or written to the front of `buffer`, which is at least a row long.
     fn row<'b, S: Simd, E: Number>(&'b self, index: usize, buffer: &'b mut [E]) -> &'b [E];
 }
@@ -140,11 +146,16 @@ impl Cost for Dense<'_> {
     }
 
     #[inline(always)]
+    fn held<E: Number>(&self, index: usize) -> Option<&[E]> {
+        E::lend(&self.entries).map(|numbers| &numbers[index * self.columns..(index + 1) * self.columns])
+    }
+
+    #[inline(always)]
     fn row<'b, S: Simd, E: Number>(&'b self, index: usize, buffer: &'b mut [E]) -> &'b [E] {
-        let range = index * self.columns..(index + 1) * self.columns;
-        if let Some(numbers) = E::lend(&self.entries) {
-            return &numbers[range];
+        if let Some(numbers) = self.held(index) {
+            return numbers;
         }
+        let range = index * self.columns..(index + 1) * self.columns;
         let out = &mut buffer[..self.columns];
         match self.entries {
             Entries::F32(numbers) => {

@@ -5,7 +5,7 @@
 //! solution it may leave for good: a mixed point with a larger error and a smaller dual than the last one is given up
 //! for the plain step, which never fails, and the memory with it.
 
-use super::cost::Cost;
+use super::direct::cholesky;
 use super::state::State;
 use super::vectors::dot;
 use crate::error::Result;
@@ -44,7 +44,7 @@ pub struct Fixed {
 }
 
 /// The step of the Sinkhorn map at the state's point.
-pub fn step<C: Cost>(state: &State<'_, C>, out: &mut Vec<f64>) {
+pub fn step(state: &State<'_>, out: &mut Vec<f64>) {
     let factor = state.bend(1) * state.epsilon;
     out.clear();
     out.extend(state.gap.iter().map(|gap| factor * gap));
@@ -77,7 +77,7 @@ pub fn step<C: Cost>(state: &State<'_, C>, out: &mut Vec<f64>) {
 }
 
 /// Iterates from the state's point, which has been evaluated.
-pub fn iterate<C: Cost>(state: &mut State<'_, C>, how: &Fixed) -> Result<End> {
+pub fn iterate(state: &mut State<'_>, how: &Fixed) -> Result<End> {
     let first = state.history.len() - 1;
     let last = state.sweeps.saturating_add(how.most);
     let mut memory = Memory::default();
@@ -181,39 +181,7 @@ impl Memory {
             }
             right[i] = dot(weighted, &self.steps[i]);
         }
-        cholesky(&mut normal, &mut right, k);
+        cholesky(&mut normal, &mut right, k, 1e-10, 1e-13);
         right
-    }
-}
-
-/// Solves a small symmetric system in place, with a ridge of 1e-10 of each diagonal; directions without digits of
-/// their own get a share of 0.
-fn cholesky(matrix: &mut [f64], right: &mut [f64], k: usize) {
-    for i in 0..k {
-        for j in 0..=i {
-            let mut sum = matrix[i * k + j];
-            for t in 0..j {
-                sum -= matrix[i * k + t] * matrix[j * k + t];
-            }
-            if i == j {
-                let diagonal = matrix[i * k + i];
-                sum += 1e-10 * diagonal;
-                matrix[i * k + i] = if sum > 1e-13 * diagonal { sum.sqrt() } else { f64::INFINITY };
-            } else {
-                matrix[i * k + j] = sum / matrix[j * k + j];
-            }
-        }
-    }
-    for i in 0..k {
-        for t in 0..i {
-            right[i] -= matrix[i * k + t] * right[t];
-        }
-        right[i] /= matrix[i * k + i];
-    }
-    for i in (0..k).rev() {
-        for t in i + 1..k {
-            right[i] -= matrix[t * k + i] * right[t];
-        }
-        right[i] /= matrix[i * k + i];
     }
 }

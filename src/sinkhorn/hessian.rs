@@ -3,8 +3,8 @@
 //! Where a marginal bends, f answers to a change of g by ρ/(ρ + ε) of what it would, and the columns yield by ε/ρ of
 //! what they should be.
 
-use super::cost::Cost;
-use super::sparse::Sparse;
+use super::direct;
+use super::sparse::{DENSEST, Sparse};
 use super::state::{State, Storage, scaling};
 use crate::error::Result;
 
@@ -18,30 +18,54 @@ pub struct Hessian {
     pub diagonal: Vec<f64>,
 }
 
-impl<C: Cost> State<'_, C> {
+impl State<'_> {
     /// Gathers the plan for products with the Hessian, if it is sparse.
-    fn gather(&mut self) -> Result<()> {
-        if !self.may_be_sparse || self.epsilon > SPARSE * self.range {
-            return Ok(());
+    fn gather(&mut self, damping: f64) -> Result<()> {
+        if self.may_be_sparse && self.epsilon <= SPARSE * self.range {
+            self.sparse = self.entries(damping, DENSEST)?;
+            self.may_be_sparse = self.sparse.is_some();
         }
+        Ok(())
+    }
+
+    /// The entries of the plan that this damping does not hide, if they are no more than this share.
+    fn entries(&self, damping: f64, densest: f64) -> Result<Option<Sparse>> {
         let (a, bend) = (&self.a, self.bend(0));
         let rows = |z: &[f64]| -> Vec<f64> {
             let each = a.iter().zip(z).zip(&self.dots);
             each.map(|((&a, &z), &dot)| bend * scaling(a, bend, z, dot) * dot).collect()
         };
-        self.sparse = match &self.storage {
-            Storage::None => None,
-            Storage::Narrow(kernel) => Sparse::gather(kernel, &self.plan, &self.v, &self.dots, rows(&kernel.z))?,
-            Storage::Wide(kernel) => Sparse::gather(kernel, &self.plan, &self.v, &self.dots, rows(&kernel.z))?,
-        };
-        self.may_be_sparse = self.sparse.is_some();
-        Ok(())
+        let (plan, v, dots, kept) = (&self.plan, &self.v, &self.dots, (1e-3 * damping).min(1e-9));
+        match &self.storage {
+            Storage::None => Ok(None),
+            Storage::Narrow(kernel) => Sparse::gather(kernel, plan, v, dots, rows(&kernel.z), kept, densest),
+            Storage::Wide(kernel) => Sparse::gather(kernel, plan, v, dots, rows(&kernel.z), kept, densest),
+        }
+    }
+
+    /// The solution w of Hessian·w = right by a factorisation, if the problem is small enough for one.
+    pub fn factorised(&mut self, damping: f64, right: &[f64]) -> Result<Option<Vec<f64>>> {
+        if right.len() > direct::MOST {
+            return Ok(None);
+        }
+        self.sweeps += 1;
+        let gathered = if self.sparse.is_some() { None } else { self.entries(damping, 1.0)? };
+        let own = self.own(damping);
+        Ok(self.sparse.as_ref().or(gathered.as_ref()).map(|sparse| direct::solve(sparse, &own, self.mass, right)))
+    }
+
+    /// The diagonal that the plan is taken from.
+    fn own(&self, damping: f64) -> Vec<f64> {
+        let reach = self.reaches[1];
+        let yielding = if reach.is_finite() { self.epsilon / reach } else { 0.0 };
+        let both = self.columns.iter().zip(&self.wanted);
+        both.map(|(sum, wanted)| (1.0 + damping) * sum + yielding * wanted).collect()
     }
 
     /// The Hessian of the semi-dual at the point, times −ε.
     pub fn hessian(&mut self, damping: f64) -> Result<Hessian> {
         self.sweeps += 1;
-        self.gather()?;
+        self.gather(damping)?;
         let (a, bend, dots) = (&self.a, self.bend(0), &self.dots);
         let mut squares = vec![0.0; self.b.len()];
         if let Some(sparse) = &self.sparse {
@@ -57,13 +81,11 @@ impl<C: Cost> State<'_, C> {
                 *square *= v * v;
             }
         }
-        let reach = self.problem.reach[1];
-        let yielding = if reach.is_finite() { self.epsilon / reach } else { 0.0 };
-        let both = self.columns.iter().zip(&self.wanted);
-        let own: Vec<f64> = both.map(|(sum, wanted)| (1.0 + damping) * sum + yielding * wanted).collect();
+        let own = self.own(damping);
         let each = own.iter().zip(&squares).zip(&self.columns);
-        // Where a column is one row's alone the difference is all rounding.
-        let diagonal = each.map(|((own, square), sum)| (own - self.mass * square).max(1e-7 * sum)).collect();
+        // Where a column is one row's alone the difference is all rounding: of what the kernel is stored in.
+        let least = if matches!(self.storage, Storage::Wide(_)) { 1e-14 } else { 1e-7 };
+        let diagonal = each.map(|((own, square), sum)| (own - self.mass * square).max(least * sum)).collect();
         Ok(Hessian { own, diagonal })
     }
 

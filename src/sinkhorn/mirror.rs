@@ -90,9 +90,9 @@ impl<'a, 'b, C: Cost> Mirror<'a, 'b, C> {
             }
         }
         let h = self.h();
-        let given = Pass { cost: problem.cost, a: problem.a, h: &h, epsilon: problem.epsilon, bend: 1.0, near: false };
+        let given = Pass { a: problem.a, h: &h, epsilon: problem.epsilon, bend: 1.0, near: false };
         let (mut measured, mut columns) = (Measured::default(), vec![0.0; h.len()]);
-        pass::<C, f64, f64>(&given, &self.plan, &mut self.z, &mut columns, None, Some(&mut measured))?;
+        pass::<C, f64, f64>(problem.cost, &given, &self.plan, &mut self.z, &mut columns, None, Some(&mut measured))?;
         let error = distance(&columns, problem.a);
         let held = |x: f64, a: f64| if a > 0.0 { x } else { f64::NEG_INFINITY };
         let rows = self.z.iter().zip(problem.a).map(|(z, &a)| held(problem.epsilon * z, a)).collect::<Vec<_>>();

@@ -4,11 +4,14 @@
 //! cost       the costs, row by row, in any storage
 //! problem    weights, regularisation, marginals that hold or bend; what makes a problem invalid
 //! sweep      one pass over the costs: one full Sinkhorn iteration at one exponential an entry
+//! exponentials  of rows, which a pass adds up
+//! sweeps     the passes, whatever the costs are: all below but the kernels is compiled once
 //! absorbed   the kernel at the last absorption, and the same pass over it without exponentials
 //! state      the gradient of the semi-dual at any g, by whichever of the two is due
 //! columns    column sums that underflowed
 //! fixed      iterations of the Sinkhorn map: plain, and with Anderson mixing
 //! newton     truncated Newton steps on the semi-dual
+//! direct     the same steps by a factorisation, where products do not suffice
 //! hessian    products with the Hessian of the semi-dual
 //! sparse     the plan where it is not negligible, for their products
 //! solve      which of them, along which ladder of regularisations, and the final verification
@@ -25,6 +28,8 @@ pub mod absorbed;
 pub mod batch;
 mod columns;
 pub mod cost;
+mod direct;
+mod exponentials;
 mod fixed;
 mod hessian;
 pub mod mirror;
@@ -38,6 +43,7 @@ pub mod solve;
 mod sparse;
 mod state;
 pub mod sweep;
+pub mod sweeps;
 mod vectors;
 
 pub use cost::{Cost, Dense, Entries, Number};

@@ -6,7 +6,6 @@
 //! is not reversed by more than half, otherwise shortened by the secant rule; after a step that hardly helped a few
 //! Sinkhorn steps follow, which always do.
 
-use super::cost::Cost;
 use super::fixed::{End, Fixed, iterate};
 use super::state::State;
 use super::vectors::dot;
@@ -28,7 +27,7 @@ const STEADY: usize = 3;
 const POOR: f64 = 0.7;
 
 /// Steps from the state's point, which has been evaluated, until the error is within the target.
-pub fn newton<C: Cost>(state: &mut State<'_, C>, target: f64) -> Result<End> {
+pub fn newton(state: &mut State<'_>, target: f64) -> Result<End> {
     loop {
         if state.error <= target {
             return Ok(End::Converged);
@@ -41,7 +40,7 @@ pub fn newton<C: Cost>(state: &mut State<'_, C>, target: f64) -> Result<End> {
         let damping = (1e-3 * share).clamp(1e-12, 1e-3);
         let gradient: Vec<f64> = state.wanted.iter().zip(&state.columns).map(|(w, c)| w - c).collect();
         let forcing = (0.3 * share.sqrt()).clamp(1e-3, 0.1);
-        let mut direction = conjugate(state, &gradient, damping, forcing)?;
+        let mut direction = direction(state, &gradient, damping, forcing)?;
         // Where the plan all but falls apart, directions are long in a few columns: shortening the whole of one
         // would stop the others.
         for w in &mut direction {
@@ -57,8 +56,24 @@ pub fn newton<C: Cost>(state: &mut State<'_, C>, target: f64) -> Result<End> {
     }
 }
 
+/// The Newton direction: by conjugate gradients until they were seen to fail, then by factorisations if there can be any.
+fn direction(state: &mut State<'_>, gradient: &[f64], damping: f64, forcing: f64) -> Result<Vec<f64>> {
+    if !state.stiff {
+        let (direction, solved) = conjugate(state, gradient, damping, forcing)?;
+        if solved || state.spent() {
+            return Ok(direction);
+        }
+        state.stiff = true;
+        return Ok(state.factorised(damping, gradient)?.unwrap_or(direction));
+    }
+    if let Some(direction) = state.factorised(damping, gradient)? {
+        return Ok(direction);
+    }
+    Ok(conjugate(state, gradient, damping, forcing)?.0)
+}
+
 /// Moves along the direction as far as the slope allows.
-fn search<C: Cost>(state: &mut State<'_, C>, direction: &[f64], gradient: &[f64]) -> Result<()> {
+fn search(state: &mut State<'_>, direction: &[f64], gradient: &[f64]) -> Result<()> {
     let origin = state.g.clone();
     let slope = dot(direction, gradient);
     if !(slope > 0.0 && slope.is_finite()) {
@@ -81,8 +96,9 @@ fn search<C: Cost>(state: &mut State<'_, C>, direction: &[f64], gradient: &[f64]
     Ok(())
 }
 
-/// Solves Hessian·w = right by preconditioned conjugate gradients, to the given share of the residual.
-fn conjugate<C: Cost>(state: &mut State<'_, C>, right: &[f64], damping: f64, forcing: f64) -> Result<Vec<f64>> {
+/// Solves Hessian·w = right by preconditioned conjugate gradients; false if the given share of the residual was not
+/// reached.
+fn conjugate(state: &mut State<'_>, right: &[f64], damping: f64, forcing: f64) -> Result<(Vec<f64>, bool)> {
     let len = right.len();
     let weight = |j: usize, x: f64, d: f64, b: &[f64]| if b[j] > 0.0 && d > 0.0 { x / d } else { 0.0 };
     let hessian = state.hessian(damping)?;
@@ -119,5 +135,5 @@ fn conjugate<C: Cost>(state: &mut State<'_, C>, right: &[f64], damping: f64, for
             p[j] = z[j] + beta * p[j];
         }
     }
-    Ok(x)
+    Ok((x, rz <= enough))
 }

@@ -10,7 +10,7 @@
 
 use super::cost::{Cost, Number};
 use super::problem::{Extent, Flaw};
-use super::vectors::padded;
+use super::vectors::Aligned;
 use crate::simd::{SUM_LANES, Simd, Vector};
 
 /// Beyond this magnitude a float32 square may overflow, and below its inverse vanish.
@@ -43,12 +43,12 @@ impl Distance {
 }
 
 /// Two clouds.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct Clouds<'a> {
     x: &'a [f64],
     /// Columns, coordinate by coordinate, each filled up to whole vectors.
-    narrow: Vec<f32>,
-    wide: Vec<f64>,
+    narrow: Aligned<f32>,
+    wide: Aligned<f64>,
     stride: usize,
     columns: usize,
     /// Coordinates of a point.
@@ -74,14 +74,12 @@ impl<'a> Clouds<'a> {
         }
         let columns = y.len() / dimension;
         let stride = columns.next_multiple_of(SUM_LANES);
-        let (mut narrow, mut wide) = (Vec::with_capacity(dimension * stride), Vec::with_capacity(dimension * stride));
-        let mut coordinate = vec![0.0; columns];
-        for c in 0..dimension {
-            for (out, point) in coordinate.iter_mut().zip(y.chunks_exact(dimension)) {
-                *out = point[c];
+        let (mut narrow, mut wide) = (Aligned::new(0.0, dimension * stride), Aligned::new(0.0, dimension * stride));
+        for (j, point) in y.chunks_exact(dimension).enumerate() {
+            for (c, &x) in point.iter().enumerate() {
+                narrow[c * stride + j] = x as f32;
+                wide[c * stride + j] = x;
             }
-            narrow.extend(padded::<f32>(&coordinate, 0.0));
-            wide.extend(padded::<f64>(&coordinate, 0.0));
         }
         let (highest, largest) = reach(x, y, dimension, distance);
         let extent = Extent { lowest: 0.0, highest: scale * highest, forbids: false };
@@ -107,25 +105,37 @@ impl<'a> Clouds<'a> {
     /// One row. Four vectors at a time: their chains of additions run side by side, and a coordinate is spread once.
     #[inline(always)]
     fn fill<S: Simd, E: Number>(&self, point: &[f64], out: &mut [E]) {
+        let mut at = 0;
+        while at + 4 * E::LANES <= self.stride {
+            self.fill_part::<S, E, 4>(point, at, out);
+            at += 4 * E::LANES;
+        }
+        while at < self.stride {
+            self.fill_part::<S, E, 1>(point, at, out);
+            at += E::LANES;
+        }
+    }
+
+    /// `N` vectors of a row. By index: iterators here are not inlined by every build, and then take most of the time.
+    #[inline(always)]
+    #[allow(clippy::needless_range_loop)]
+    fn fill_part<S: Simd, E: Number, const N: usize>(&self, point: &[f64], at: usize, out: &mut [E]) {
         let lanes = E::LANES;
         let scale = E::In::<S>::constant(self.scale);
         let (root, straight) = (self.distance == Distance::Euclidean, self.distance == Distance::Manhattan);
-        let mut at = 0;
-        while at < self.stride {
-            let count = ((self.stride - at) / lanes).min(4);
-            let mut sums = [E::In::<S>::zero(); 4];
-            for (c, &x) in point.iter().enumerate() {
-                let x = E::In::<S>::constant(x);
-                let y = &self.coordinate::<E>(c)[at..at + count * lanes];
-                for (sum, y) in sums.iter_mut().zip(y.chunks_exact(lanes)) {
-                    let apart = x - E::In::<S>::load(y);
-                    *sum = if straight { *sum + apart.abs() } else { apart.mul_add(apart, *sum) };
-                }
+        let mut sums = [E::In::<S>::zero(); N];
+        for c in 0..point.len() {
+            let x = E::In::<S>::constant(point[c]);
+            let y = &self.coordinate::<E>(c)[at..at + N * lanes];
+            for i in 0..N {
+                let apart = x - E::In::<S>::load(&y[i * lanes..]);
+                sums[i] = if straight { sums[i] + apart.abs() } else { apart.mul_add(apart, sums[i]) };
             }
-            for (sum, out) in sums.iter().zip(out[at..at + count * lanes].chunks_exact_mut(lanes)) {
-                ((if root { sum.sqrt() } else { *sum }) * scale).store(out);
-            }
-            at += count * lanes;
+        }
+        let out = &mut out[at..at + N * lanes];
+        for i in 0..N {
+            let sum = if root { sums[i].sqrt() } else { sums[i] };
+            (sum * scale).store(&mut out[i * lanes..]);
         }
     }
 }

@@ -69,7 +69,9 @@ pub fn solve_here<C: Cost>(
         (_, false) => Store::Narrow,
     };
     let mut state = State::new(problem, plan, store, range, options);
-    let floor = if wide { FLOOR_WIDE } else { FLOOR_NARROW };
+    // g/ε is a number of the size of range/ε, and a column cannot be nearer to what it should be than its last place.
+    let places = 0.5 * f64::EPSILON * range / problem.epsilon;
+    let floor = if wide { FLOOR_WIDE.max(places) } else { FLOOR_NARROW.max(places) };
     let target = (options.tol * state.mass.min(1.0)).max(floor * state.mass);
     let mut run = Run { state: &mut state, range, target };
     let method = run.from(options)?;
@@ -77,13 +79,13 @@ pub fn solve_here<C: Cost>(
 }
 
 /// The way to the solution of one problem.
-struct Run<'a, 'b, C: Cost> {
-    state: &'a mut State<'b, C>,
+struct Run<'a, 'b> {
+    state: &'a mut State<'b>,
     range: f64,
     target: f64,
 }
 
-impl<C: Cost> Run<'_, '_, C> {
+impl Run<'_, '_> {
     /// Runs the method asked for; returns the one that finished.
     fn from(&mut self, options: &Options<'_>) -> Result<Method> {
         let start: Vec<f64> = match options.init {
@@ -215,7 +217,7 @@ impl<C: Cost> Run<'_, '_, C> {
 }
 
 /// Verifies in float64, goes on where the verification asks for it, and gathers the result.
-fn finish<C: Cost>(state: &mut State<'_, C>, target: f64, method: Method) -> Result<Solution> {
+fn finish(state: &mut State<'_>, target: f64, method: Method) -> Result<Solution> {
     let mut measured = state.measure()?;
     for attempt in 1..VERIFICATIONS {
         if state.error <= target || state.spent() {
@@ -259,7 +261,7 @@ fn finish<C: Cost>(state: &mut State<'_, C>, target: f64, method: Method) -> Res
 }
 
 /// Balanced potentials are known up to a constant: the one that makes their weighted means equal.
-fn centre<C: Cost>(f: &mut [f64], g: &mut [f64], state: &State<'_, C>) {
+fn centre(f: &mut [f64], g: &mut [f64], state: &State<'_>) {
     let mean = |x: &[f64], w: &[f64]| {
         let (mut sum, mut mass) = (0.0, 0.0);
         for (x, w) in x.iter().zip(w) {

@@ -1,8 +1,10 @@
 //! The plan where it is not negligible: what products with the Hessian need of it.
 //!
 //! At small ε a plan of n·m entries has little more than n + m that matter. W_ij = P_ij/r_i, r the row sums, is kept
-//! where it exceeds [`KEPT`]; the Hessian diag(columns) − Wᵀ·diag(r)·W then loses nothing that its damping does not
-//! hide, and stays positive. Gradients and errors never come from here.
+//! where it exceeds a share so far below the damping that the Hessian diag(columns) − Wᵀ·diag(r)·W loses nothing that
+//! is not hidden, and stays positive. In float64: where points lie far from all others the plan all but falls apart,
+//! and what holds it together is the difference of numbers that agree in all digits of float32. Gradients and errors
+//! never come from here.
 //!
 //! An entry costs some 1.5 ns, one of a dense float32 sweep 0.1 and of a float64 one 0.25: hence [`DENSEST`].
 
@@ -13,11 +15,8 @@ use super::vectors::padded;
 use crate::error::Result;
 use crate::simd::{Kernel, Mask, SUM_LANES, Simd, Vector, dispatch};
 
-/// Share of its row from which an entry is kept.
-const KEPT: f64 = 1e-9;
-
-/// Largest share of entries kept.
-const DENSEST: f64 = 0.05;
+/// Largest share of entries kept for products.
+pub const DENSEST: f64 = 0.05;
 
 /// Rows of a chunk.
 #[derive(Default)]
@@ -25,7 +24,7 @@ struct Part {
     /// Where each row ends.
     ends: Vec<usize>,
     columns: Vec<u32>,
-    values: Vec<f32>,
+    values: Vec<f64>,
     full: bool,
 }
 
@@ -39,23 +38,25 @@ pub struct Sparse {
 
 impl Sparse {
     /// Gathers the entries of an absorbed kernel under v, whose dots with v are `dots`; `rows` are the row sums of the
-    /// plan. None if there are too many.
+    /// plan. `kept` is the share of its row from which an entry is. None if there are more of them than `densest`.
     pub fn gather<K: Number>(
         kernel: &Absorbed<K>,
         plan: &Plan<'_>,
         v: &[f64],
         dots: &[f64],
         rows: Vec<f64>,
+        kept: f64,
+        densest: f64,
     ) -> Result<Option<Sparse>> {
         let columns = v.len();
         let v = padded::<K>(v, 0.0);
-        let most = (DENSEST * (plan.rows * columns) as f64) as usize;
+        let most = (densest * (plan.rows * columns) as f64) as usize;
         let mut parts: Vec<Part> = (0..dots.len().div_ceil(plan.rows)).map(|_| Part::default()).collect();
         let items: Vec<_> = parts.iter_mut().enumerate().collect();
         plan.run(items, |(index, part)| {
             let first = *index * plan.rows;
             let dots = &dots[first..dots.len().min(first + plan.rows)];
-            dispatch(Gather { kernel, first, v: &v, dots, most, part });
+            dispatch(Gather { kernel, first, v: &v, dots, kept, most, part });
         })?;
         let fits = u32::try_from(columns).is_ok() && !parts.iter().any(|part| part.full);
         Ok(fits.then_some(Sparse { parts, rows, columns }))
@@ -80,6 +81,18 @@ impl Sparse {
         })
     }
 
+    /// Calls `work` with the sum of each row and its entries.
+    pub fn each_row(&self, mut work: impl FnMut(f64, Entries<'_>)) {
+        let mut rows = self.rows.iter();
+        for part in &self.parts {
+            let mut from = 0;
+            for (&to, &row) in part.ends.iter().zip(&mut rows) {
+                work(row, Entries(part.columns[from..to].iter().zip(&part.values[from..to])));
+                from = to;
+            }
+        }
+    }
+
     /// Lets `add` add each row, its entries and its sum given, to the column sums of its chunk.
     fn run(&self, plan: &Plan<'_>, out: &mut [f64], add: impl Fn(Entries<'_>, f64, &mut [f64]) + Sync) -> Result<()> {
         let stride = sums_len(self.columns);
@@ -100,13 +113,13 @@ impl Sparse {
 
 /// The entries of a row: columns and values.
 #[derive(Clone)]
-struct Entries<'a>(std::iter::Zip<std::slice::Iter<'a, u32>, std::slice::Iter<'a, f32>>);
+pub struct Entries<'a>(std::iter::Zip<std::slice::Iter<'a, u32>, std::slice::Iter<'a, f64>>);
 
 impl Iterator for Entries<'_> {
     type Item = (usize, f64);
     #[inline]
     fn next(&mut self) -> Option<(usize, f64)> {
-        self.0.next().map(|(&column, &value)| (column as usize, f64::from(value)))
+        self.0.next().map(|(&column, &value)| (column as usize, value))
     }
 }
 
@@ -115,6 +128,7 @@ struct Gather<'a, K> {
     first: usize,
     v: &'a [K],
     dots: &'a [f64],
+    kept: f64,
     most: usize,
     part: &'a mut Part,
 }
@@ -126,7 +140,7 @@ impl<K: Number> Kernel for Gather<'_, K> {
         let part = self.part;
         for (i, &dot) in self.dots.iter().enumerate() {
             let row = self.kernel.row(self.first + i);
-            let least = K::In::<S>::constant(KEPT * dot);
+            let least = K::In::<S>::constant(self.kept * dot);
             let scale = 1.0 / dot;
             let mut at = 0;
             while at < row.len() && dot > 0.0 {
@@ -136,9 +150,9 @@ impl<K: Number> Kernel for Gather<'_, K> {
                     x.store(&mut lanes);
                     for (lane, x) in lanes.iter().take(K::LANES).enumerate() {
                         let x = x.to_f64();
-                        if x > KEPT * dot {
+                        if x > self.kept * dot {
                             part.columns.push((at + lane) as u32);
-                            part.values.push((x * scale) as f32);
+                            part.values.push(x * scale);
                         }
                     }
                 }

@@ -4,11 +4,11 @@
 //! there otherwise. Both give the same numbers, so methods do not know which it was.
 
 use super::absorbed::Absorbed;
-use super::columns::ln_columns;
 use super::cost::{Cost, Number};
 use super::problem::{Options, Problem, Watch};
 use super::sparse::Sparse;
-use super::sweep::{Measured, NEAR, Pass, Plan, pass};
+use super::sweep::{Measured, NEAR, Pass, Plan};
+use super::sweeps::{Kind, Sweeps};
 use super::vectors::{distance, dot, exp_all, ln_all};
 use crate::error::{Error, Result};
 
@@ -27,8 +27,9 @@ pub(super) enum Storage {
 }
 
 /// A point of the semi-dual and everything known there.
-pub struct State<'a, C: Cost> {
-    pub(super) problem: &'a Problem<'a, C>,
+pub struct State<'a> {
+    costs: &'a dyn Sweeps,
+    pub(super) reaches: [f64; 2],
     pub(super) plan: Plan<'a>,
     /// Weights of the rows over their mass.
     pub(super) a: Vec<f64>,
@@ -45,6 +46,8 @@ pub struct State<'a, C: Cost> {
     pub(super) sparse: Option<Sparse>,
     /// False once it was found to be dense at this regularisation.
     pub(super) may_be_sparse: bool,
+    /// True once conjugate gradients were seen not to get there at this regularisation.
+    pub(super) stiff: bool,
     /// Range of the costs: says what float32 exponents can resolve.
     pub(super) range: f64,
     /// The point.
@@ -84,9 +87,15 @@ pub enum Store {
     Wide,
 }
 
-impl<'a, C: Cost> State<'a, C> {
+impl<'a> State<'a> {
     /// At g = 0, not evaluated.
-    pub fn new(problem: &'a Problem<'a, C>, plan: Plan<'a>, store: Store, range: f64, options: &Options<'a>) -> Self {
+    pub fn new<C: Cost>(
+        problem: &'a Problem<'a, C>,
+        plan: Plan<'a>,
+        store: Store,
+        range: f64,
+        options: &Options<'a>,
+    ) -> Self {
         let (n, m) = (problem.a.len(), problem.b.len());
         let mass: f64 = problem.a.iter().sum();
         let scale = if problem.is_unbalanced() { 1.0 } else { mass / problem.b.iter().sum::<f64>() };
@@ -99,7 +108,8 @@ impl<'a, C: Cost> State<'a, C> {
             Store::Wide => Storage::Wide(Absorbed::new(n, m)),
         };
         Self {
-            problem,
+            costs: problem.cost,
+            reaches: problem.reach,
             plan,
             a: problem.a.iter().map(|a| a / mass).collect(),
             mass,
@@ -111,6 +121,7 @@ impl<'a, C: Cost> State<'a, C> {
             absorbed: false,
             sparse: None,
             may_be_sparse: true,
+            stiff: false,
             range,
             g: vec![0.0; m],
             z: vec![0.0; n],
@@ -129,13 +140,13 @@ impl<'a, C: Cost> State<'a, C> {
 
     /// ρ/(ρ + ε) of the rows (0) or the columns (1).
     pub fn bend(&self, side: usize) -> f64 {
-        let reach = self.problem.reach[side];
+        let reach = self.reaches[side];
         if reach.is_finite() { reach / (reach + self.epsilon) } else { 1.0 }
     }
 
     /// ρ of the rows (0) or the columns (1).
     pub fn reach(&self, side: usize) -> f64 {
-        self.problem.reach[side]
+        self.reaches[side]
     }
 
     /// How far one step may move g: potentials of a solution differ by little more than the costs do.
@@ -155,6 +166,7 @@ impl<'a, C: Cost> State<'a, C> {
         }
         self.z_h.clear();
         self.may_be_sparse = true;
+        self.stiff = false;
         self.epsilon = epsilon;
         self.absorbed = false;
     }
@@ -174,7 +186,7 @@ impl<'a, C: Cost> State<'a, C> {
         for (sum, &b) in self.columns.iter_mut().zip(&self.b) {
             *sum = if b > 0.0 { *sum * self.mass } else { 0.0 };
         }
-        let reach = self.problem.reach[1];
+        let reach = self.reaches[1];
         if reach.is_finite() {
             for ((wanted, ln_b), g) in self.wanted.iter_mut().zip(&self.ln_b).zip(&self.g) {
                 *wanted = ln_b - g / reach;
@@ -245,27 +257,28 @@ impl<'a, C: Cost> State<'a, C> {
         let bend = self.bend(0);
         let moved = h.iter().zip(&self.z_h).map(|(h, last)| (h - last).abs()).filter(|moved| !moved.is_nan());
         let near = !self.z_h.is_empty() && moved.fold(0.0, f64::max) <= NEAR;
-        let given = Pass { cost: self.problem.cost, a: &self.a, h: &h, epsilon: self.epsilon, bend, near };
+        let given = Pass { a: &self.a, h: &h, epsilon: self.epsilon, bend, near };
+        let (costs, plan, columns) = (self.costs, &self.plan, &mut self.columns);
         let least = match &mut self.storage {
             Storage::None => {
                 let noise = NARROW_FLOOR * f64::from(f32::EPSILON) * self.range / self.epsilon * self.mass;
-                if self.problem.cost.is_wide() || self.error < noise || noise > self.mass {
-                    pass::<C, f64, f64>(&given, &self.plan, &mut self.z, &mut self.columns, None, None)?;
+                if costs.is_wide() || self.error < noise || noise > self.mass {
+                    costs.sweep(&given, plan, &mut self.z, columns, Kind::Wide)?;
                     f64::LOST
                 } else {
-                    pass::<C, f32, f32>(&given, &self.plan, &mut self.z, &mut self.columns, None, None)?;
+                    costs.sweep(&given, plan, &mut self.z, columns, Kind::Narrow)?;
                     f32::LOST
                 }
             }
             Storage::Narrow(kernel) => {
                 kernel.z.copy_from_slice(&self.z);
-                kernel.absorb(&given, &self.plan, &self.g, &mut self.columns)?;
+                kernel.absorb(&self.g, |z, kept| costs.sweep(&given, plan, z, columns, Kind::KeepNarrow(kept)))?;
                 self.z.copy_from_slice(&kernel.z);
                 f64::LOST
             }
             Storage::Wide(kernel) => {
                 kernel.z.copy_from_slice(&self.z);
-                kernel.absorb(&given, &self.plan, &self.g, &mut self.columns)?;
+                kernel.absorb(&self.g, |z, kept| costs.sweep(&given, plan, z, columns, Kind::KeepWide(kept)))?;
                 self.z.copy_from_slice(&kernel.z);
                 f64::LOST
             }
@@ -302,7 +315,7 @@ impl<'a, C: Cost> State<'a, C> {
     /// The dual at the point, and how much of it is rounding.
     pub fn dual(&mut self) -> (f64, f64) {
         let scale = self.bend(0) * self.epsilon;
-        let [rows, columns] = self.problem.reach;
+        let [rows, columns] = self.reaches;
         let mass: f64 = self.columns.iter().sum();
         let (mut value, mut noise) = (0.0, 0.0);
         if rows.is_finite() {
@@ -335,7 +348,7 @@ impl<'a, C: Cost> State<'a, C> {
             ln_all(&mut ln_a);
             ln_a.iter().zip(&self.z).map(|(ln, z)| if ln.is_finite() { ln + bend * z } else { *ln }).collect()
         };
-        let sums = ln_columns(self.problem.cost, &self.plan, &rows, &h, self.epsilon)?;
+        let sums = self.costs.ln_columns(&self.plan, &rows, &h, self.epsilon)?;
         let ln_mass = libm::log(self.mass);
         for (j, sum) in sums.into_iter().enumerate().take(self.b.len()) {
             if self.b[j] > 0.0 && self.columns[j] < f32::LOST * self.mass {
@@ -353,9 +366,9 @@ impl<'a, C: Cost> State<'a, C> {
         self.normalisers();
         let h = self.h();
         let (bend, near) = (self.bend(0), true);
-        let given = Pass { cost: self.problem.cost, a: &self.a, h: &h, epsilon: self.epsilon, bend, near };
+        let given = Pass { a: &self.a, h: &h, epsilon: self.epsilon, bend, near };
         let mut found = Measured::default();
-        pass::<C, f64, f64>(&given, &self.plan, &mut self.z, &mut self.columns, None, Some(&mut found))?;
+        self.costs.sweep(&given, &self.plan, &mut self.z, &mut self.columns, Kind::Measure(&mut found))?;
         for (sum, &b) in self.columns.iter_mut().zip(&self.b) {
             *sum = if b > 0.0 { *sum * self.mass } else { 0.0 };
         }
@@ -371,7 +384,7 @@ impl<'a, C: Cost> State<'a, C> {
     /// ⟨C,P⟩ + ε·KL(P‖abᵀ) and the penalties, from potentials whose rows are exact. As ln(P/abᵀ) = (f + g − C)/ε,
     /// the costs cancel, and so does everything that grows while ε falls.
     pub fn value(&self, f: &[f64], mass: f64) -> f64 {
-        let [rows, columns] = self.problem.reach;
+        let [rows, columns] = self.reaches;
         let mut value = self.epsilon * (self.mass * self.b.iter().sum::<f64>() - mass);
         for (&f, &a) in f.iter().zip(&self.a) {
             if a > 0.0 {

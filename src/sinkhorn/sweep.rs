@@ -20,21 +20,19 @@
 //! cannot change a bit. Exponents are float64 unless the caller takes float32: there x_j carries the rounding of
 //! numbers of the size of C/ε, 6e-8·C/ε, which is what an absorbed kernel from float64 exponents avoids.
 
-use std::f64::consts::{LN_2, LOG2_E};
+use std::f64::consts::LN_2;
 
 use rayon::prelude::*;
 
 use super::cost::{Cost, Number};
-use super::vectors::{ln_within, load_or, padded, sum_lanes};
+use super::exponentials::{Against, BLOCK, Row, UNROLLED, in_bits, normaliser};
+use super::vectors::{Aligned, ln_within, load_or, sum_lanes};
 use crate::error::{Error, Result};
 use crate::pool::Call;
-use crate::simd::{Element, Kernel, SUM_LANES, Simd, Sum, Vector, dispatch, math};
+use crate::simd::{Element, Kernel, SUM_LANES, Simd, Sum, Vector, dispatch};
 
 /// Rows whose column sums meet in registers before they are added to memory.
 const GROUP: usize = 8;
-
-/// Numbers between two additions of a row's lanes to its float64 sum.
-const BLOCK: usize = 1024;
 
 /// Entries that make a chunk worth handing to a thread.
 const CHUNK: usize = 1 << 17;
@@ -95,9 +93,7 @@ pub fn sums_len(columns: usize) -> usize {
 
 /// What a pass is given.
 #[derive(Clone, Copy, Debug)]
-pub struct Pass<'a, C> {
-    /// Costs.
-    pub cost: &'a C,
+pub struct Pass<'a> {
     /// Weights of the rows, over their mass.
     pub a: &'a [f64],
     /// h_j = g_j/ε + ln b_j.
@@ -122,11 +118,12 @@ pub struct Measured {
     pub mass: f64,
 }
 
-/// Runs a pass. `z` holds the last normalisers, or zeros, and receives the new ones; `columns` receives the column
+/// Runs a pass over costs. `z` holds the last normalisers, or zeros, and receives the new ones; `columns` receives the column
 /// sums. `store` receives b_j·exp((φ_i + g_j − C_ij)/ε), φ = ε·z, in rows of the given stride; `measured` what
 /// [`Measured`] says, chunk by chunk in order.
 pub fn pass<C: Cost, E: Number, K: Number>(
-    given: &Pass<'_, C>,
+    cost: &C,
+    given: &Pass<'_>,
     plan: &Plan<'_>,
     z: &mut [f64],
     columns: &mut [f64],
@@ -135,8 +132,8 @@ pub fn pass<C: Cost, E: Number, K: Number>(
 ) -> Result<()> {
     let stride = sums_len(columns.len());
     let chunks = z.len().div_ceil(plan.rows);
-    let mut sums = vec![0.0; chunks * stride];
-    let h = padded::<E>(given.h, f64::NEG_INFINITY);
+    let mut sums = Aligned::<f64>::new(0.0, chunks * stride);
+    let h = in_bits::<E>(given.h);
     let mut found = vec![Measured::default(); chunks];
     let measures = measured.is_some();
     let mut stores: Vec<Option<&mut [K]>> = match store {
@@ -152,7 +149,18 @@ pub fn pass<C: Cost, E: Number, K: Number>(
         .map(|(index, (((z, sums), kernel), found))| (index * plan.rows, z, sums, kernel, found))
         .collect();
     plan.run(items, |(first, z, sums, kernel, found)| {
-        let chunk = Chunk { given, h: &h, first: *first, z, sums, kernel: kernel.as_deref_mut(), measures, found };
+        let chunk = Chunk {
+            cost,
+            given,
+            call: plan.call,
+            h: &h,
+            first: *first,
+            z,
+            sums,
+            kernel: kernel.as_deref_mut(),
+            measures,
+            found,
+        };
         dispatch(chunk);
     })?;
     add_chunks(&sums, stride, columns);
@@ -165,7 +173,9 @@ pub fn pass<C: Cost, E: Number, K: Number>(
 }
 
 struct Chunk<'a, 'b, C, E, K> {
-    given: &'a Pass<'b, C>,
+    cost: &'a C,
+    given: &'a Pass<'b>,
+    call: &'a Call,
     h: &'a [E],
     first: usize,
     z: &'a mut [f64],
@@ -181,19 +191,37 @@ impl<C: Cost, E: Number, K: Number> Kernel for Chunk<'_, '_, C, E, K> {
     #[inline(always)]
     fn run<S: Simd>(mut self) {
         let given = self.given;
-        let stride = self.h.len();
-        let mut lent = vec![E::from_f64(0.0); stride];
-        let mut exps = vec![E::from_f64(0.0); GROUP * stride];
-        let scale = E::In::<S>::constant(-1.0 / given.epsilon);
+        let width = self.h.len();
+        // Rows a whole number of pages apart would compete for the same places in the first-level cache.
+        let stride = width + SUM_LANES;
+        let mut lent = Aligned::<E>::new(0.0, width);
+        let mut exps = Aligned::<E>::new(0.0, GROUP * stride);
+        let against = Against { h: self.h, epsilon: given.epsilon, near: given.near };
         let rows = self.z.len();
+        let (mut powers, mut logs) = (vec![0.0; rows], vec![1.0; rows]);
         for from in (0..rows).step_by(GROUP) {
+            if self.call.stopped() {
+                return;
+            }
             let mut weights = [0.0; GROUP];
+            let first = self.first + from;
             let count = GROUP.min(rows - from);
-            let (mut powers, mut logs) = ([0.0; GROUP], [1.0; GROUP]);
+            let mut group = [Row { costs: &[], power: 0.0, sum: 1.0, top: 0.0 }; GROUP];
+            let held = self.cost.held::<E>(first).is_some();
+            for (r, row) in group.iter_mut().enumerate().take(count) {
+                // Nothing bounds the exponentials of a row without weight, so none are taken.
+                if given.a[first + r] > 0.0 {
+                    row.costs = self.cost.held::<E>(first + r).unwrap_or_default();
+                    row.power = Row::<E>::guess(self.z[from + r]);
+                }
+            }
+            if held {
+                against.exponentials::<S, true>(&mut group[..count], &mut exps, stride);
+            }
             for r in 0..count {
-                let (local, row) = (from + r, self.first + from + r);
-                let out = &mut exps[r * stride..(r + 1) * stride];
-                let kernel = self.kernel.as_deref_mut().map(|kernel| &mut kernel[local * stride..(local + 1) * stride]);
+                let (local, row) = (from + r, first + r);
+                let out = &mut exps[r * stride..r * stride + width];
+                let kernel = self.kernel.as_deref_mut().map(|kernel| &mut kernel[local * width..(local + 1) * width]);
                 if given.a[row] == 0.0 {
                     self.z[local] = f64::NEG_INFINITY;
                     if let Some(kernel) = kernel {
@@ -201,14 +229,16 @@ impl<C: Cost, E: Number, K: Number> Kernel for Chunk<'_, '_, C, E, K> {
                     }
                     continue;
                 }
-                let costs = given.cost.row::<S, E>(row, &mut lent);
-                let (power, sum) = exponentials::<E::In<S>>(costs, self.h, scale, self.z[local], given.near, out);
-                (powers[r], logs[r]) = (power, sum);
+                let costs = self.cost.row::<S, E>(row, &mut lent);
+                let mut own = [Row { costs, ..group[r] }];
+                if !held {
+                    against.exponentials::<S, true>(&mut own, out, stride);
+                }
+                let Row { power, sum, .. } = own[0];
                 weights[r] = if given.bend == 1.0 {
                     given.a[row] / sum
                 } else {
-                    let z = -power * LN2_HIGH - (power * LN2_LOW + libm::log(sum));
-                    given.a[row] * libm::exp(given.bend * z + power * LN_2)
+                    given.a[row] * libm::exp(given.bend * normaliser(power, libm::log(sum)) + power * LN_2)
                 };
                 if let Some(kernel) = kernel {
                     keep(out, 1.0 / sum, kernel);
@@ -217,103 +247,21 @@ impl<C: Cost, E: Number, K: Number> Kernel for Chunk<'_, '_, C, E, K> {
                     self.found.mass += weights[r] * sum;
                     self.found.cost += weights[r] * weighted::<E::In<S>>(costs, out);
                 }
+                (powers[local], logs[local]) = (power, sum);
             }
-            ln_within::<S>(&mut logs);
-            for r in 0..count {
-                if given.a[self.first + from + r] > 0.0 {
-                    self.z[from + r] = -powers[r] * LN2_HIGH - (powers[r] * LN2_LOW + logs[r]);
-                }
+            S::apart(AddRows { exps: &exps, stride, width, weights: &weights, sums: self.sums });
+        }
+        for sum in self.sums {
+            *sum /= E::LIFT;
+        }
+        // All at once: one logarithm after the other would each wait for the last.
+        ln_within::<S>(&mut logs);
+        for (i, z) in self.z.iter_mut().enumerate() {
+            if given.a[self.first + i] > 0.0 {
+                *z = normaliser(powers[i], logs[i]);
             }
-            add_rows::<E::In<S>>(&exps, stride, &weights, self.sums);
         }
     }
-}
-
-/// ln 2 in two parts: the product of the first with any power in use is exact.
-const LN2_HIGH: f64 = <f64 as math::Coefficients>::LN2_HIGH;
-const LN2_LOW: f64 = <f64 as math::Coefficients>::LN2_LOW;
-
-/// e_j for a row, the power of two that was taken out of them, and their sum.
-#[inline(always)]
-fn exponentials<V: Vector>(
-    costs: &[V::Elem],
-    h: &[V::Elem],
-    scale: V,
-    z: f64,
-    near: bool,
-    out: &mut [V::Elem],
-) -> (f64, f64) {
-    let mut power = if z.is_finite() { (-z * LOG2_E).round() } else { 0.0 };
-    if near && z.is_finite() {
-        let (_, sum) = scaled::<V, false>(costs, h, scale, power, out);
-        return (power, sum);
-    }
-    let mut tries = 0;
-    loop {
-        let (top, sum) = scaled::<V, true>(costs, h, scale, power, out);
-        let above = top - power * LN_2;
-        // Above -30 the clamped exponentials of far entries are still nothing beside the sum.
-        if (above > -30.0 && above < 60.0) || tries == 3 || !top.is_finite() {
-            return (power, if sum > 0.0 { sum } else { f64::MIN_POSITIVE });
-        }
-        power = (top * LOG2_E).round();
-        tries += 1;
-    }
-}
-
-/// e_j·2^−power and their sum; also the largest x if `TOP`.
-#[inline(always)]
-fn scaled<V: Vector, const TOP: bool>(
-    costs: &[V::Elem],
-    h: &[V::Elem],
-    scale: V,
-    power: f64,
-    out: &mut [V::Elem],
-) -> (f64, f64) {
-    let lanes = V::Elem::LANES;
-    let (low, magic) = (math::lowest::<V>(power), math::magic::<V>(power));
-    let mut top = [V::constant(f64::NEG_INFINITY); 2];
-    let mut all: Sum = [0.0; SUM_LANES];
-    let len = costs.len();
-    let whole = len - len % lanes;
-    let (h, out) = (&h[..len.next_multiple_of(lanes)], &mut out[..len.next_multiple_of(lanes)]);
-    let mut from = 0;
-    while from < whole {
-        let to = whole.min(from + BLOCK);
-        let mut sum = [V::zero(); 2];
-        let mut at = from;
-        while at + 2 * lanes <= to {
-            for i in 0..2 {
-                let at = at + i * lanes;
-                let x = V::load(&costs[at..]).mul_add(scale, V::load(&h[at..]));
-                if TOP {
-                    top[i] = x.max(top[i]);
-                }
-                let e = math::exp_scaled(x.max(low), magic);
-                e.store(&mut out[at..]);
-                sum[i] = sum[i] + e;
-            }
-            at += 2 * lanes;
-        }
-        if at < to {
-            let x = V::load(&costs[at..]).mul_add(scale, V::load(&h[at..]));
-            top[0] = x.max(top[0]);
-            let e = math::exp_scaled(x.max(low), magic);
-            e.store(&mut out[at..]);
-            sum[0] = sum[0] + e;
-        }
-        (sum[0] + sum[1]).add_to(&mut all);
-        from = to;
-    }
-    if whole < len {
-        let last = load_or::<V>(costs, whole, V::Elem::from_f64(f64::INFINITY));
-        let x = last.mul_add(scale, V::load(&h[whole..]));
-        top[0] = x.max(top[0]);
-        let e = math::exp_scaled(x.max(low), magic);
-        e.store(&mut out[whole..]);
-        e.add_to(&mut all);
-    }
-    (top[0].max(top[1]).largest().to_f64(), sum_lanes(&all))
 }
 
 /// Σ C·e over the pairs that are not forbidden.
@@ -342,21 +290,57 @@ fn keep<E: Element, K: Number>(exps: &[E], scale: f64, kernel: &mut [K]) {
     }
 }
 
-/// Adds weighted rows to the column sums.
+/// Adds weighted rows, lifted, to the column sums.
+struct AddRows<'a, E> {
+    exps: &'a [E],
+    stride: usize,
+    width: usize,
+    weights: &'a [f64; GROUP],
+    sums: &'a mut [f64],
+}
+
+impl<E: Number> Kernel for AddRows<'_, E> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self) {
+        let mut weights = [E::In::<S>::zero(); GROUP];
+        for (lanes, weight) in weights.iter_mut().zip(self.weights) {
+            *lanes = E::In::<S>::constant(weight * E::LIFT);
+        }
+        let mut at = 0;
+        while at + UNROLLED * E::LANES <= self.width {
+            add_columns::<E::In<S>, UNROLLED>(self.exps, self.stride, at, &weights, self.sums);
+            at += UNROLLED * E::LANES;
+        }
+        while at < self.width {
+            add_columns::<E::In<S>, 1>(self.exps, self.stride, at, &weights, self.sums);
+            at += E::LANES;
+        }
+    }
+}
+
+/// Adds `N` vectors of every row. Their bounds are checked here once, and not at every load.
 #[inline(always)]
-fn add_rows<V: Vector>(exps: &[V::Elem], stride: usize, weights: &[f64; GROUP], sums: &mut [f64]) {
-    let weights = weights.map(V::constant);
-    let rows: [&[V::Elem]; GROUP] = std::array::from_fn(|r| &exps[r * stride..(r + 1) * stride]);
-    let mut at = 0;
-    while at < stride {
-        let mut halves = [V::zero(); 2];
-        for r in 0..GROUP {
-            halves[r % 2] = V::load(&rows[r][at..]).mul_add(weights[r], halves[r % 2]);
+fn add_columns<V: Vector, const N: usize>(
+    exps: &[V::Elem],
+    stride: usize,
+    at: usize,
+    weights: &[V; GROUP],
+    sums: &mut [f64],
+) {
+    let lanes = V::Elem::LANES;
+    let mut halves = [[V::zero(); 2]; N];
+    for r in 0..GROUP {
+        let row = &exps[r * stride + at..][..N * lanes];
+        for i in 0..N {
+            halves[i][r % 2] = V::load(&row[i * lanes..]).mul_add(weights[r], halves[i][r % 2]);
         }
-        let sum = halves[0] + halves[1];
-        if let Ok(sums) = <&mut Sum>::try_from(&mut sums[at..at + SUM_LANES]) {
-            sum.add_to(sums);
+    }
+    let sums = &mut sums[at..at + (N - 1) * lanes + SUM_LANES];
+    for i in 0..N {
+        if let Ok(sums) = <&mut Sum>::try_from(&mut sums[i * lanes..i * lanes + SUM_LANES]) {
+            (halves[i][0] + halves[i][1]).add_to(sums);
         }
-        at += V::Elem::LANES;
     }
 }

@@ -1,6 +1,11 @@
 //! Vectors of one number a row or a column, in lanes.
 
+use std::ops::{Deref, DerefMut};
+
 use crate::simd::{Element, Kernel, SUM_LANES, Simd, Sum, Vector, dispatch, math, total};
+
+/// Bytes of a cache line.
+const LINE: usize = 64;
 
 /// The vector that starts at `at`, filled up with `pad` beyond the end.
 ///
@@ -31,9 +36,41 @@ pub fn sum_lanes(sum: &Sum) -> f64 {
     lanes[0]
 }
 
+/// Numbers that start where a cache line does: lanes that lie across two cost twice as much.
+#[derive(Debug)]
+pub struct Aligned<E> {
+    numbers: Vec<E>,
+    start: usize,
+    len: usize,
+}
+
+impl<E: Element> Aligned<E> {
+    /// So many of one number.
+    pub fn new(value: f64, len: usize) -> Self {
+        let numbers = vec![E::from_f64(value); len + LINE / size_of::<E>()];
+        let start = numbers.as_ptr().align_offset(LINE).min(LINE / size_of::<E>());
+        Self { numbers, start, len }
+    }
+}
+
+impl<E> Deref for Aligned<E> {
+    type Target = [E];
+    #[inline(always)]
+    fn deref(&self) -> &[E] {
+        &self.numbers[self.start..self.start + self.len]
+    }
+}
+
+impl<E> DerefMut for Aligned<E> {
+    #[inline(always)]
+    fn deref_mut(&mut self) -> &mut [E] {
+        &mut self.numbers[self.start..self.start + self.len]
+    }
+}
+
 /// The numbers as another type, filled up to a multiple of [`SUM_LANES`] with `pad`.
-pub fn padded<E: Element>(numbers: &[f64], pad: f64) -> Vec<E> {
-    let mut out = vec![E::from_f64(pad); numbers.len().next_multiple_of(SUM_LANES)];
+pub fn padded<E: Element>(numbers: &[f64], pad: f64) -> Aligned<E> {
+    let mut out = Aligned::new(pad, numbers.len().next_multiple_of(SUM_LANES));
     for (out, &x) in out.iter_mut().zip(numbers) {
         *out = E::from_f64(x);
     }

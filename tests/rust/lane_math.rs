@@ -19,6 +19,7 @@ fn take_turns() -> MutexGuard<'static, ()> {
 #[derive(Clone, Copy, Debug)]
 enum Function {
     Exp,
+    Exp2,
     Expm1,
     PhiNear,
     PhiWide,
@@ -28,11 +29,12 @@ enum Function {
     JsEven,
     HalfNear,
 }
-use Function::{Exp, Expm1, HalfNear, JsEven, JsNear, Ln, Log1pSmall, PhiNear, PhiWide};
+use Function::{Exp, Exp2, Expm1, HalfNear, JsEven, JsNear, Ln, Log1pSmall, PhiNear, PhiWide};
 
 /// A function, the worst error allowed in float32 and in float64.
-const BOUNDS: [(Function, f64, f64); 9] = [
+const BOUNDS: [(Function, f64, f64); 10] = [
     (Exp, 1.0, 1.0),
+    (Exp2, 1.0, 1.0),
     (Expm1, 2.2, 2.5),
     (PhiNear, 2.8, 2.7),
     (PhiWide, 10.0, 8.0),
@@ -64,6 +66,7 @@ impl Real for f32 {
         Double(
             match function {
                 Exp => libm::exp(x),
+                Exp2 => libm::exp2(x),
                 Expm1 => libm::expm1(x),
                 PhiNear | PhiWide if x.abs() < 0.5 => {
                     (2..17).rev().fold(0.0, |sum, n| (sum * x + 1.0) / f64::from(n)) * x * x
@@ -94,6 +97,7 @@ impl Real for f64 {
         let x = Double(x, 0.0);
         match function {
             Exp => x.exp(),
+            Exp2 => x.mul(Double::LN_2).exp(),
             Expm1 => x.expm1(),
             PhiNear | PhiWide => x.phi(),
             Ln => x.ln(),
@@ -237,6 +241,11 @@ fn ulps<T: Real>(got: T, exact: Double) -> f64 {
     if error.is_nan() { f64::INFINITY } else { error }
 }
 
+#[inline(always)]
+fn exp2<V: Vector>(x: V) -> V {
+    math::exps2_scaled(&[x], math::magic(0.0))[0]
+}
+
 /// A function of many numbers on the instruction set in use.
 struct Apply<'a, T> {
     function: Function,
@@ -258,6 +267,7 @@ impl<T: Lanes> Kernel for Apply<'_, T> {
         }
         match self.function {
             Exp => each!(math::exp),
+            Exp2 => each!(exp2),
             Expm1 => each!(math::expm1),
             PhiNear => each!(math::phi_near),
             PhiWide => each!(math::phi_wide),
@@ -278,6 +288,8 @@ fn domain<T: Real>(function: Function) -> ([f64; 2], Option<[f64; 2]>) {
         // The last numbers whose exponentials are normal.
         Exp if wide => ([0.0, 709.782_712_893_383_9], Some([0.0, 708.396_418_532_264])),
         Exp => ([0.0, 88.722_83], Some([0.0, 87.336_54])),
+        Exp2 if wide => ([0.0, 1023.999], Some([0.0, 1022.0])),
+        Exp2 => ([0.0, 127.999], Some([0.0, 126.0])),
         // The squares of smaller numbers have no double-double.
         JsNear | PhiNear if wide => ([1e-140, 2.0], Some([1e-140, 2.0])),
         PhiWide => ([if wide { 1e-140 } else { 0.0 }, 8.0], Some([if wide { 1e-140 } else { 0.0 }, 8.0])),

@@ -239,6 +239,7 @@ def sinkhorn_points(
     init: npt.NDArray[np.float64] | None,
     wide: bool,
     threads: int,
+    progress: Callable[[int, float], object] | None,
     /,
 ) -> tuple[
     npt.NDArray[np.float64],

@@ -62,7 +62,9 @@ def solve(problem: Transport, watch: Watch | None = None) -> Found:
         span = check(problem)
         state = _State(problem, watch, span)
         mass = state.mass
-        target = max(problem.tol * min(mass, 1.0), FLOORS[problem.cost.dtype] * mass)
+        # g/epsilon is a number of the size of span/epsilon: a column cannot be nearer than its last place.
+        places = 0.5 * float(np.finfo(np.float64).eps) * span / problem.epsilon
+        target = max(problem.tol * min(mass, 1.0), max(FLOORS[problem.cost.dtype], places) * mass)
         method = _run(state, problem, span, target)
         return state.found(target, method)
 

@@ -12,7 +12,7 @@ from typing import Any, Literal, TypeAlias
 import numpy as np
 
 from kullback._core import backend, transport_reference
-from kullback._core.transport import Found, ProblemError, Transport, worded
+from kullback._core.transport import Found, ProblemError, Progress, Transport, worded
 from kullback._core.types import Array, ArrayLike
 from kullback._core.validation import unknown_name
 from kullback.entropic import from_native
@@ -80,15 +80,15 @@ class Clouds:
         cost = distances(self.x, self.y, self.distance, self.scale)
         return Transport(self.a, self.b, cost, self.epsilon, self.reach, tol, max_iter, method, init, self.threads)
 
-    def solve(self, tol: float, max_iter: int, method: Any, init: Array | None) -> Found:
+    def solve(self, tol: float, max_iter: int, method: Any, init: Array | None, watch: Progress | None = None) -> Found:
         """Solve between the points as they are stored."""
         module = backend.active()
         try:
             if module is None:
                 least = tol if self.wide else max(tol, NARROW_FLOOR)
-                return transport_reference.solve(self.dense(least, max_iter, method, init))
+                return transport_reference.solve(self.dense(least, max_iter, method, init), watch)
             found = module.sinkhorn_points(
-                self.native, self.reach, tol, max_iter, method, init, self.wide, self.threads
+                self.native, self.reach, tol, max_iter, method, init, self.wide, self.threads, watch
             )
         except ValueError as error:
             raise _worded(error, module) from None

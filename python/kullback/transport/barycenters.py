@@ -35,7 +35,8 @@ class Barycenter:
     n_iter : int
         Iterations.
     marginal_error : float
-        Weighted mean over the histograms of the L1 distance between the column sums of their plan and the barycenter.
+        Weighted mean over the histograms of the L1 distance between the column sums of their plan and the barycenter;
+        where debiased, plus that distance of the barycenter's plan to itself.
     error_history : ndarray of float64
         The error after each iteration.
     """
@@ -85,6 +86,7 @@ def barycenter(
     weights: ArrayLike | None = None,
     tol: float = 1e-6,
     max_iter: int = 10_000,
+    debiased: bool = False,
     threads: int | None = None,
 ) -> Barycenter:
     r"""Entropic Wasserstein barycenter of histograms, on a fixed support.
@@ -94,7 +96,9 @@ def barycenter(
 
     with :math:`H(P) = -\sum P \ln P`, by iterated Bregman projections on the potentials: every sum of exponentials is
     taken with its largest term apart, so that no epsilon is too small. The entropy blurs the barycenter: that of single
-    points is, for the squared cost, a normal law of variance epsilon/2 around their mean.
+    points is, for the squared cost, a normal law of variance epsilon/2 around their mean. `debiased` minimises
+    :math:`\sum_k \lambda_k S(p_k, b)` instead, S the Sinkhorn divergence, which takes the blur away: the barycenter of
+    normal laws of one variance has that variance.
 
     Parameters
     ----------
@@ -110,6 +114,8 @@ def barycenter(
         Largest mean L1 error of the column sums.
     max_iter : int, default 10000
         Most iterations.
+    debiased : bool, default False
+        Minimise Sinkhorn divergences: needs one support for all, so a square and symmetric `cost`.
     threads : int, optional
         Threads; results do not depend on it.
 
@@ -121,14 +127,15 @@ def barycenter(
     Raises
     ------
     ValueError
-        If shapes or options do not fit, a histogram is negative or without mass, or a cost is not finite.
+        If shapes or options do not fit, a histogram is negative or without mass, a cost is not finite, or `debiased` is
+        asked for with a cost that is not symmetric.
     TypeError
         If an input does not hold real numbers in CPU memory.
 
     References
     ----------
     J.-D. Benamou et al., "Iterative Bregman projections for regularized transportation problems", SIAM J. Sci. Comput.
-    37 (2015).
+    37 (2015). H. Janati et al., "Debiased Sinkhorn barycenters", ICML 2020.
 
     Examples
     --------
@@ -149,11 +156,15 @@ def barycenter(
     if not (mass > 0.0).all() or not np.isfinite(mass).all():
         raise ValueError(f"histograms must have a finite mass greater than 0, got {mass.min():.4g}")
     costs = _cost(cost, rows.shape[1])
+    if debiased and not (costs.shape[0] == costs.shape[1] and (costs == costs.T).all()):
+        raise ValueError(
+            f"cost must be symmetric where debiased is asked for, got one of shape {costs.shape} that is not"
+        )
     shares = _checks.masses(weights, "weights", len(rows))
     scale, target = options.as_positive(epsilon, "epsilon"), options.as_positive(tol, "tol")
     count, workers = as_index(max_iter, "max_iter", 1, 2**53), options.as_threads(threads)
     with np.errstate(divide="ignore", under="ignore"):
-        result = _project(rows / mass, costs, shares / shares.sum(), scale, target, count, workers)
+        result = _project(rows / mass, costs, shares / shares.sum(), scale, target, count, debiased, workers)
     if not result.converged:
         warnings.warn(
             f"barycenter stopped after {result.n_iter} iterations with an error of {result.marginal_error:.2g}, above "
@@ -297,18 +308,24 @@ def _spread(supports: list[Array]) -> float:
 
 
 def _project(
-    histograms: Array, cost: Array, shares: Array, epsilon: float, tol: float, most: int, threads: int
+    histograms: Array, cost: Array, shares: Array, epsilon: float, tol: float, most: int, debiased: bool, threads: int
 ) -> Barycenter:
     """Iterate Bregman projections; see :func:`barycenter`."""
     turned = np.ascontiguousarray(cost.T)
     log_rows = np.log(histograms)
     g = np.zeros((len(histograms), cost.shape[1]))
+    # Scaling of the plan of the barycenter to itself, which is diag(own)·K·diag(own); 1 where blur is accepted.
+    own = np.zeros((1, cost.shape[1]))
     history: list[float] = []
     while True:
         rows = log_rows + _soft_minima(cost, g, epsilon, threads)
         columns = -_soft_minima(turned, rows, epsilon, threads)
-        log_mean = shares @ columns
+        log_mean = shares @ columns + own[0]
         error = float(shares @ np.abs(np.exp(g + columns) - np.exp(log_mean)).sum(axis=1))
+        if debiased:
+            sums = own - _soft_minima(cost, own, epsilon, threads)
+            error += float(np.abs(np.exp(sums) - np.exp(log_mean)).sum())
+            own = own + 0.5 * (log_mean - sums)
         history.append(error)
         done = error <= tol
         if done or len(history) == most:

@@ -8,10 +8,10 @@ import numpy as np
 import numpy.typing as npt
 
 from kullback._core import transport as options
-from kullback._core.transport import Found, Method
+from kullback._core.transport import Found, Method, Progress
 from kullback._core.types import Array, ArrayLike
 from kullback._core.validation import as_index
-from kullback.entropic import ConvergenceWarning, SinkhornResult
+from kullback.entropic import ConvergenceWarning, SinkhornResult, watching
 from kullback.transport._clouds import Clouds, CostName, clouds
 
 __all__ = ["PointsResult", "sinkhorn_points"]
@@ -89,6 +89,7 @@ def sinkhorn_points(
     reach: float | Sequence[float | None] | None = None,
     init: SinkhornResult | tuple[ArrayLike, ArrayLike] | None = None,
     threads: int | None = None,
+    progress: bool | Progress = False,
 ) -> PointsResult:
     r"""Solve entropic optimal transport between two clouds of points.
 
@@ -108,7 +109,7 @@ def sinkhorn_points(
         :math:`|x - y|^2` (no half), :math:`|x - y|`, :math:`1 - \cos(x, y)`, or :math:`\sum_c |x_c - y_c|`.
     epsilon : float
         Regularisation, in the units of the cost.
-    tol, max_iter, method, reach, init, threads
+    tol, max_iter, method, reach, init, threads, progress
         As for :func:`kullback.sinkhorn`. Beyond four million pairs ``accelerated`` takes the place of ``newton``.
 
     Returns
@@ -146,15 +147,23 @@ def sinkhorn_points(
     start = options.as_init(init, len(problem.x), len(problem.y))
     if start is not None and problem.shifts is not None:
         start = np.ascontiguousarray(start - problem.shifts[1])
-    return solve(problem, options.as_positive(tol, "tol"), max_iter, method, start, "sinkhorn_points")
+    with watching(progress, "sinkhorn_points") as watch:
+        return solve(problem, options.as_positive(tol, "tol"), max_iter, method, start, "sinkhorn_points", watch)
 
 
 def solve(
-    problem: Clouds, tol: float, max_iter: int, method: str, init: Array | None, name: str, level: int = 3
+    problem: Clouds,
+    tol: float,
+    max_iter: int,
+    method: str,
+    init: Array | None,
+    name: str,
+    watch: Progress | None = None,
+    level: int = 3,
 ) -> PointsResult:
     """Solve a checked problem, and warn if the result is not converged."""
     count = as_index(max_iter, "max_iter", 1, 2**53)
-    result = PointsResult(problem.solve(tol, count, options.as_method(method), init), problem)
+    result = PointsResult(problem.solve(tol, count, options.as_method(method), init, watch), problem)
     warn(result, name, level + 1)
     return result
 
