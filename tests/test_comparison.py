@@ -219,8 +219,9 @@ ERRORS = {
     "unknown": (
         {"metrics": ["kl", "jss"]},
         ValueError,
-        f"metrics must be one of {', '.join(kb.divergence_names())}, entropy_p, entropy_q, top1_p, top1_q, top1_prob_p, "
-        "top1_prob_q, log_prob_p, log_prob_q, delta_prob, rank_p, rank_q, overlap_<k>, got 'jss'; did you mean 'js'?",
+        f"metrics must be one of {', '.join(kb.divergence_names())}, entropy_p, entropy_q, top1_p, top1_q, "
+        "top1_prob_p, top1_prob_q, log_prob_p, log_prob_q, delta_prob, rank_p, rank_q, overlap_<k>, "
+        "got 'jss'; did you mean 'js'?",
     ),
     "no parameter": (
         {"metrics": ["renyi"]},

@@ -1,4 +1,4 @@
-"""What stands below the table: how candidates stand to the noise floor and to each other, and which conditions failed."""
+"""What stands below the table: how candidates stand to the noise floor and to each other, and what conditions say."""
 
 from __future__ import annotations
 

@@ -40,14 +40,14 @@ def looks_special(text: str) -> bool:
 
 
 def class_of(text: str) -> str:
-    """Return the class of a token that is text, as it stands in the output.
+    r"""Return the class of a token that is text, as it stands in the output.
 
     The first letter or digit decides. A letter right after white space starts a word, any other continues one, or
     starts one after a mark or a line break.
 
     Examples
     --------
-    >>> [class_of(text) for text in (" the", "ing", " 42", ");", "\\n", "    ", "語")]
+    >>> [class_of(text) for text in (" the", "ing", " 42", ");", "\n", "    ", "語")]
     ['word_start', 'word_continuation', 'number', 'punctuation', 'newline', 'whitespace', 'unspaced_script']
     """
     if not text:

@@ -116,7 +116,7 @@ class TokenTexts:
 
 
 def read_token_texts(path: str | PathLike[str]) -> TokenTexts:
-    """Read the texts of a vocabulary.
+    r"""Read the texts of a vocabulary.
 
     Parameters
     ----------
@@ -143,7 +143,7 @@ def read_token_texts(path: str | PathLike[str]) -> TokenTexts:
     ...     file.flush()
     ...     texts = read_token_texts(file.name)
     >>> texts[1], texts[3], texts.spelling
-    (' the', '\\n', 'sentencepiece')
+    (' the', '\n', 'sentencepiece')
     """
     path = Path(path)
     try:

@@ -16,7 +16,7 @@ __all__ = ["TopKSource", "holds_top_k"]
 
 
 def holds_top_k(location: Location) -> bool:
-    """Tell whether a place holds lists of top tokens: JSON lines, or Parquet with a column of ids and one of numbers."""
+    """Tell whether a place holds lists of top tokens: JSON lines, or Parquet with a column of ids and one of floats."""
     if location.is_url or location.member is not None:
         return False
     if location.path.is_dir() and not any(location.path.glob("*.jsonl")) and not any(location.path.glob("*.parquet")):
