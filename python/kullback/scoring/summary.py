@@ -240,8 +240,9 @@ def _is_divergence(column: str) -> bool:
     """Tell divergences, also the bounds of those of top-k lists, from other columns."""
     from .._core.registry import divergence_names
 
-    name = column.partition(":")[0]
-    return name in divergence_names() or name.removesuffix("_low").removesuffix("_high") in divergence_names()
+    name = column.partition(":")[0].removesuffix("_low").removesuffix("_high")
+    # The cross-entropy is not 0 between equals: it is the entropy, with the divergence added.
+    return name in divergence_names() and name != "cross_entropy"
 
 
 def statistic_names(columns: Iterable[str]) -> dict[str, bool]:

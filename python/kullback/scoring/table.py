@@ -76,6 +76,8 @@ def number(name: str, value: float, like: float | None = None) -> str:
 
 
 def _estimate(name: str, estimate: Estimate) -> str:
+    if not estimate.n_rows and math.isinf(estimate.over_all):
+        return number(name, estimate.over_all)
     if math.isnan(estimate.standard_error) or math.isnan(estimate.value):
         return number(name, estimate.value)
     return f"{number(name, estimate.value)} ± {number(name, estimate.standard_error, like=estimate.value)}"

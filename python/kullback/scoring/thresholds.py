@@ -67,8 +67,8 @@ class Threshold:
         for name in sorted(names, key=len, reverse=True):
             if self.left == name:
                 return name, ""
-            if self.left.startswith(f"{name}."):
-                return name, self.left[len(name) + 1 :]
+            if self.left.startswith(f"{name}.") and (field := self.left[len(name) + 1 :]):
+                return name, field
         return None
 
     def outcome(self, candidate: str, summary: Summary) -> Outcome:
@@ -172,7 +172,7 @@ def check_names(thresholds: Iterable[Threshold], known: Mapping[str, bool], *, h
         if found is None:
             raise UsageError(
                 f"fail_if: {threshold.expression!r} names no statistic of this run; expected one of "
-                f"{', '.join(known)}{_suggestion(threshold.left, known)}"
+                f"{', '.join(known)}{_suggestion(threshold.left.partition('.')[0], known)}"
             )
         name, field = found
         fields = _OF_DISTRIBUTION if known[name] else _OF_ESTIMATE
@@ -186,7 +186,7 @@ def check_names(thresholds: Iterable[Threshold], known: Mapping[str, bool], *, h
 
 
 def _suggestion(word: str, known: Iterable[str]) -> str:
-    close = get_close_matches(word, list(known), 1)
+    close = get_close_matches(word, list(known), 1, cutoff=0.5)
     return f"; did you mean {close[0]!r}?" if close else ""
 
 

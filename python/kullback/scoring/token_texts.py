@@ -109,10 +109,11 @@ class TokenTexts:
         return found
 
     def record(self) -> dict[str, Any]:
-        """Return what the manifest keeps of the file: its path, size and digest."""
+        """Return what the manifest keeps of the file: its path, which a report run elsewhere can open, and digest."""
         if self.path is None:
             return {"path": None}
-        return {"path": str(self.path), "spelling": self.spelling, "tokens": len(self), **fingerprint(self.path)}
+        path = str(self.path.absolute())
+        return {"path": path, "spelling": self.spelling, "tokens": len(self), **fingerprint(self.path)}
 
 
 def read_token_texts(path: str | PathLike[str]) -> TokenTexts:
@@ -151,7 +152,7 @@ def read_token_texts(path: str | PathLike[str]) -> TokenTexts:
             raise InputError(f"token_texts: {path} is {'no file' if path.exists() else 'missing'}")
         if path.stat().st_size > _LARGEST_FILE:
             raise InputError(f"token_texts: {path} has more than {_LARGEST_FILE >> 20} MiB; expected a vocabulary")
-        text = path.read_text(encoding="utf-8")
+        text = path.read_bytes().decode("utf-8-sig")  # line ends as they are
     except UnicodeDecodeError:
         raise InputError(f"token_texts: {path} is not text in UTF-8") from None
     except OSError as error:
