@@ -255,7 +255,8 @@ class PartColumns(Mapping[str, NDArray[Any]]):
             raise KeyError(name)
         pieces = []
         for path in self._paths:
-            column = pq.read_table(path, columns=[name]).column(0)
+            with pq.ParquetFile(path, pre_buffer=False) as file:  # a third of the time of read_table
+                column = file.read([name], use_threads=False).column(0)
             if column.null_count:
                 raise KeyError(name)
             pieces.append(column.to_numpy())

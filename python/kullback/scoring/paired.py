@@ -137,14 +137,18 @@ def compare_pairs(
     tuple of Difference
         Pair by pair.
     """
-    found = []
-    for a, b in combinations(candidates, 2):
-        for metric, column, sign in (("kl", "kl", 1.0), ("log_perplexity", "log_prob_q", -1.0)):
-            of_a, of_b = candidates[a].get(column), candidates[b].get(column)
-            if of_a is not None and of_b is not None:
-                columns = (sign * of_a.reshape(-1), sign * of_b.reshape(-1))
-                found.append(_compare(a, b, metric, columns, bootstrap))
-    return tuple(found)
+    names = list(candidates)
+    found: dict[tuple[str, str, str], Difference] = {}
+    for metric, column, sign in (("kl", "kl", 1.0), ("log_perplexity", "log_prob_q", -1.0)):
+        for number, a in enumerate(names[:-1]):
+            of_a = candidates[a].get(column)
+            for b in names[number + 1 :]:
+                of_b = None if of_a is None else candidates[b].get(column)
+                if of_a is not None and of_b is not None:
+                    columns = (sign * of_a.reshape(-1), sign * of_b.reshape(-1))
+                    found[a, b, metric] = _compare(a, b, metric, columns, bootstrap)
+    order = ((a, b, metric) for a, b in combinations(names, 2) for metric in ("kl", "log_perplexity"))
+    return tuple(found[key] for key in order if key in found)
 
 
 def compare_with_floor(candidate: Floats, floor: Floats, bootstrap: Bootstrap | None = None) -> FloorComparison:

@@ -44,9 +44,6 @@ __all__ = ["N_BOOTSTRAP", "SEED", "Summary", "json_safe", "statistic_names", "su
 N_BOOTSTRAP = 2000
 SEED = 0
 
-# What each bucket is called, and which rows are in it.
-Parts = list[tuple[dict[str, Any], NDArray[np.bool_]]]
-
 # Token ids and keys: numbers without a mean.
 _LABELS = frozenset({"row", "group", "target", "top1_p", "top1_q"})
 
@@ -128,9 +125,12 @@ class Summary(Mapping[str, "Distribution | Estimate"]):
 class _Summariser:
     """The columns of one comparison and, if there are groups, the bootstrap over them."""
 
-    def __init__(self, columns: Mapping[str, NDArray[Any]], bootstrap: Bootstrap | None) -> None:
+    def __init__(
+        self, columns: Mapping[str, NDArray[Any]], bootstrap: Bootstrap | None, token_texts: TokenTexts | None
+    ) -> None:
         self._columns = columns
         self._bootstrap = bootstrap
+        self._token_texts = token_texts
 
     def _with_groups(
         self, estimate: Estimate, columns: list[Floats], rows: NDArray[np.bool_], statistic: Callable[..., Floats]
@@ -211,24 +211,22 @@ class _Summariser:
         error = math.sqrt(share * (1 - share) / (n - 1)) if n > 1 else math.nan
         return self._with_groups(Estimate(share, error, share, n), [same[rows]], rows, lambda mean: mean)
 
-    def bucketed(self, names: Iterable[str], divided: Mapping[str, Parts]) -> dict[str, tuple[Bucket, ...]]:
-        """Describe the divergences of each bucket's rows; every column is read once for all of them."""
-        same = self.same() if {"top1_p", "top1_q"} <= set(self._columns) else None
-        found = {
+    def buckets(self, same: Floats | None) -> dict[str, list[tuple[Bucket, NDArray[np.bool_]]]]:
+        """Return the buckets, without divergences as yet, and which rows are in each."""
+        divided: dict[str, Iterable[tuple[dict[str, Any], NDArray[np.bool_]]]] = {}
+        if "top1_prob_p" in set(self._columns):
+            divided["top1_prob_p"] = by_top1_prob(self.column("top1_prob_p"))
+        if self._token_texts is not None:
+            divided["token_class"] = by_class(self._token_texts.codes(self._tokens()))
+        return {
             by: [
-                Bucket(n_rows=int(rows.sum()), same_top=None if same is None else self.same_top(same, rows), **called)
+                (Bucket(int(rows.sum()), **called, same_top=None if same is None else self.same_top(same, rows)), rows)
                 for called, rows in parts
             ]
             for by, parts in divided.items()
         }
-        for name in filter(_is_divergence, names if divided else ()):
-            values = self.column(name)
-            for by, parts in divided.items():
-                for bucket, (_, rows) in zip(found[by], parts, strict=True):
-                    bucket.statistics[name] = self.distribution(values, rows)
-        return {by: tuple(buckets) for by, buckets in found.items()}
 
-    def tokens(self) -> NDArray[Any]:
+    def _tokens(self) -> NDArray[Any]:
         """Return the token of each row: the one that followed it if that is known, or else the reference's top one."""
         try:
             return np.asarray(self._columns["target"])
@@ -305,22 +303,23 @@ def summarise(
         if groups.size != n_rows:
             raise ValueError(f"groups must have one entry per row: expected {n_rows}, got {groups.size}")
         bootstrap = Bootstrap(groups, n_bootstrap, seed)
-    summariser = _Summariser(columns, bootstrap)
+    summariser = _Summariser(columns, bootstrap, token_texts)
     statistics: dict[str, Distribution | Estimate] = {}
     if {"log_prob_p", "log_prob_q"} <= set(columns):
         statistics |= summariser.perplexity()
-    if {"top1_p", "top1_q"} <= set(columns):
-        statistics["same_top"] = summariser.same_top(summariser.same())
+    same = summariser.same() if {"top1_p", "top1_q"} <= set(columns) else None
+    if same is not None:
+        statistics["same_top"] = summariser.same_top(same)
     if "delta_prob" in columns:
         statistics["rms_delta_prob"] = summariser.rms_delta_prob()
-    for name in names:
-        statistics[name] = summariser.distribution(summariser.column(name))
-    divided: dict[str, Parts] = {}
-    if "top1_prob_p" in names:
-        divided["top1_prob_p"] = list(by_top1_prob(summariser.column("top1_prob_p")))
-    if token_texts is not None:
-        divided["token_class"] = list(by_class(token_texts.codes(summariser.tokens())))
-    buckets = summariser.bucketed(names, divided)
+    divided = summariser.buckets(same)
+    for name in names:  # each column is read once, for all rows and for every bucket
+        values = summariser.column(name)
+        statistics[name] = summariser.distribution(values)
+        if _is_divergence(name):
+            for bucket, rows in (item for parts in divided.values() for item in parts):
+                bucket.statistics[name] = summariser.distribution(values, rows)
+    buckets = {by: tuple(bucket for bucket, _ in parts) for by, parts in divided.items()}
     if bootstrap is None:
         return Summary(n_rows, None, 0, seed, statistics, buckets)
     return Summary(n_rows, bootstrap.n_groups, bootstrap.n_replicates, seed, statistics, buckets)
