@@ -31,11 +31,23 @@ Row = tuple[NDArray[np.int64], NDArray[np.float64]]
 
 
 class TopKLists(NamedTuple):
-    """Ids and log-probabilities, (rows, k), filled up with -1 and -inf, and the line of each row, counted from 0."""
+    """Ids and log-probabilities of all rows on end, the length of each row, and its line, counted from 0."""
 
     ids: NDArray[np.int64]
     log_probs: NDArray[np.float64]
+    lengths: NDArray[np.int64]
     lines: NDArray[np.int64]
+
+    @property
+    def width(self) -> int:
+        """Most tokens that a row lists, at least 1."""
+        return max(int(self.lengths.max()), 1)
+
+    def fill(self, ids: NDArray[Any], log_probs: NDArray[Any]) -> None:
+        """Write the rows into arrays of shape (rows, width), shorter ones filled up with -1 and -inf."""
+        listed = np.arange(self.width) < self.lengths[:, np.newaxis]
+        ids[...], log_probs[...] = -1, -np.inf
+        ids[listed], log_probs[listed] = self.ids, self.log_probs
 
 
 def read_top_k(
@@ -76,30 +88,37 @@ def read_top_k(
     (array([[7, 9]]), array([[-0.5, -1.5]]))
     """
     found = read_lists(Location.parse(place), ids, log_probs)
-    return found.ids, found.log_probs
+    shape = (len(found.lengths), found.width)
+    all_ids, all_logs = np.empty(shape, np.int64), np.empty(shape)
+    found.fill(all_ids, all_logs)
+    return all_ids, all_logs
 
 
 def read_lists(location: Location, ids: str | None = None, log_probs: str | None = None) -> TopKLists:
     """Read what `read_top_k` does, and which line of a file of JSON lines each row is from."""
     rows: list[Row] = []
+    pieces: list[Row] = []
+    lengths: list[int] = []
     lines: list[int] = []
     first_line = 0
     for path in location.files() or [location.path]:
         is_parquet = _head(path)[:4] == PARQUET_MAGIC
         line = 0
         for line, row in enumerate(_parquet_rows(path, ids, log_probs)) if is_parquet else _json_rows(path):
-            rows.append(_checked(row, len(rows), path))
+            rows.append(_checked(row, len(lengths), path))
+            lengths.append(len(row[0]))
             lines.append(first_line + line)
+            if len(rows) == _BATCH:  # an array of its own for each row takes several times the memory
+                pieces.append(_joined(rows))
+                rows = []
         first_line += line + 1
-    if not rows:
+    if not lengths:
         raise InputError(f"{location.text} holds no row of tokens")
-    width = max(max(len(found) for found, _ in rows), 1)
-    all_ids = np.full((len(rows), width), -1, np.int64)
-    all_logs = np.full((len(rows), width), -np.inf)
-    for number, (found, logs) in enumerate(rows):
-        all_ids[number, : len(found)] = found
-        all_logs[number, : len(found)] = logs
-    return TopKLists(all_ids, all_logs, np.array(lines, np.int64))
+    return TopKLists(*_joined([*pieces, *rows]), np.array(lengths, np.int64), np.array(lines, np.int64))
+
+
+def _joined(rows: list[Row]) -> Row:
+    return np.concatenate([ids for ids, _ in rows]), np.concatenate([logs for _, logs in rows])
 
 
 def _head(path: Path) -> bytes:

@@ -49,16 +49,17 @@ class TopKSource:
     def __init__(self, location: Location) -> None:
         self.name = location.text
         self._files = location.files() or [location.path]
-        ids, log_probs, lines = read_lists(location)
-        self.vocab_size = int(ids.max()) + 1  # at least; the files do not say
-        self.k = ids.shape[1]
-        if ids.max() > np.iinfo(np.int32).max:
-            raise InputError(f"{self.name} has the token id {ids.max()}; expected less than 2**31")
+        lists = read_lists(location)
+        largest = int(lists.ids.max(initial=-1))
+        if largest > np.iinfo(np.int32).max:
+            raise InputError(f"{self.name} has the token id {largest}; expected less than 2**31")
+        self.vocab_size = largest + 1  # at least; the files do not say
+        self.k = lists.width
         self.dtype = np.dtype([("ids", np.int32, (self.k,)), ("log_probs", np.float64, (self.k,))])
-        self._rows = np.empty(len(ids), self.dtype)
-        self._rows["ids"], self._rows["log_probs"] = ids, log_probs
-        self._lines = lines if np.any(lines[1:] == lines[:-1]) else None
-        self.n_rows = self.announced_rows = len(ids)
+        self._rows = np.empty(len(lists.lengths), self.dtype)
+        lists.fill(self._rows["ids"], self._rows["log_probs"])
+        self._lines = lists.lines if np.any(lists.lines[1:] == lists.lines[:-1]) else None
+        self.n_rows = self.announced_rows = len(self._rows)
         self.row_bytes = self.memory_per_row = self.dtype.itemsize
         self.held_bytes = self._rows.nbytes
 
