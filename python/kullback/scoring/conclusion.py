@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from .inputs import NOISE_FLOOR, Inputs
@@ -104,7 +104,7 @@ def _as_json(conclusion: Conclusion, inputs: Inputs, options: Options) -> dict[s
         name: described(name, summary) for name, summary in conclusion.summaries.items()
     }
     for name, comparison in conclusion.above_noise_floor.items():
-        candidates[name]["above_noise_floor"] = comparison.to_dict()
+        candidates[name]["above_noise_floor"] = asdict(comparison)
     content = {
         "schema_version": SCHEMA_VERSION,
         "reference": inputs.reference.name,
@@ -117,6 +117,6 @@ def _as_json(conclusion: Conclusion, inputs: Inputs, options: Options) -> dict[s
     }
     if conclusion.noise_floor is not None:
         content["noise_floor"] = described(NOISE_FLOOR, conclusion.noise_floor)
-    content["paired"] = [difference.to_dict() for difference in conclusion.paired]
-    content["thresholds"] = [outcome.to_dict() for outcome in conclusion.outcomes]
+    content["paired"] = [asdict(difference) for difference in conclusion.paired]
+    content["thresholds"] = [asdict(outcome) for outcome in conclusion.outcomes]
     return dict(json_safe(content))

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from itertools import combinations
 from typing import Any
 
@@ -54,10 +54,6 @@ class Difference:
     n_infinite_a: int
     n_infinite_b: int
 
-    def to_dict(self) -> dict[str, Any]:
-        """Return the fields as a dictionary."""
-        return asdict(self)
-
 
 @dataclass(frozen=True)
 class FloorComparison:
@@ -79,10 +75,6 @@ class FloorComparison:
     ratio: float
     difference: Estimate
     above: bool
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the fields as a dictionary."""
-        return asdict(self)
 
 
 def _difference(a: Floats, b: Floats, bootstrap: Bootstrap | None) -> tuple[Estimate, float, float, float]:

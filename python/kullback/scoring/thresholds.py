@@ -13,9 +13,8 @@ import math
 import operator
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from difflib import get_close_matches
-from typing import Any
 
 from .errors import UsageError
 from .statistics import PERCENTILES, Distribution, Estimate
@@ -112,10 +111,6 @@ class Outcome:
     candidate: str
     value: float
     failed: bool
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the fields as a dictionary."""
-        return asdict(self)
 
     def __str__(self) -> str:
         """Return a sentence."""
