@@ -148,6 +148,13 @@ def test_wordpiece_tokenizer(tmp_path):
     assert [texts[token] for token in range(2)] == [" the", "ing"]
 
 
+def test_a_tokenizer_that_marks_no_token_is_special_by_spelling(tmp_path):
+    content = {"decoder": {"type": "ByteLevel"}, "model": {"vocab": {"<|endoftext|>": 0, "Ġa": 1}}}
+    assert classes(read_token_texts(write(tmp_path, content))) == ["special", "word_start"]
+    content["added_tokens"] = [{"id": 1, "content": "Ġa", "special": True}]
+    assert classes(read_token_texts(write(tmp_path, content))) == ["word_continuation", "special"]
+
+
 def test_lists_and_lines(tmp_path):
     plain = read_token_texts(write(tmp_path, [" the", " of", "ing", "\n", "Ġ", "<|end|>"]))
     assert plain.spelling == "plain"

@@ -193,7 +193,7 @@ def _parse(content: Any, text: str) -> tuple[list[str | None], str | None, set[i
     else:  # Unigram: [token, score], by id
         pairs = [(token, number) for number, (token, _) in enumerate(vocabulary)]
     added = content.get("added_tokens") or []
-    special = {int(token["id"]) for token in added if token.get("special")}
+    special = {int(token["id"]) for token in added if token.get("special")} if added else None
     pairs += [(token["content"], token["id"]) for token in added]
     return _by_id(pairs), _spelling_said(content), special
 
