@@ -98,6 +98,15 @@ def test_one_side_may_be_full_rows(files, tail):
     np.testing.assert_array_equal(read(files / "b")["top1_q"], q.argmax(axis=1))
 
 
+def test_full_rows_of_probabilities_beside_lists(files):
+    p = np.exp(np.load(files / "p.npy"))
+    np.save(files / "p.npy", p / p.sum(axis=1, keepdims=True))
+    score(files / "p.npy", files / "q.jsonl", files / "out", tail="bucket", input="probs")
+    q = as_read(np.load(files / "q.npy"), 5)
+    expected = kb.compare_topk(np.load(files / "p.npy"), q, input="probs")
+    np.testing.assert_array_equal(read(files / "out")["kl"], expected["kl"])
+
+
 def test_padded_full_rows_are_cut(files):
     q = np.load(files / "q.npy")
     np.save(files / "q.npy", np.hstack([q, np.full((N_ROWS, 14), 9.0)]))
