@@ -98,6 +98,12 @@ def test_as_json_and_as_text(tmp_path):
     assert "0.25 to 0.5 (" not in text
 
 
+def test_texts_need_tokens(tmp_path):
+    (tmp_path / "texts.txt").write_text("a")
+    with pytest.raises(ValueError, match="token_texts needs the column target or top1_p"):
+        summarise({"kl": np.ones(3)}, token_texts=read_token_texts(tmp_path / "texts.txt"))
+
+
 def test_without_the_column_there_are_none():
     assert summarise({"kl": np.ones(3)}).buckets == {}
     assert "buckets" not in summarise({"kl": np.ones(3)}).to_dict()

@@ -228,10 +228,10 @@ class _Summariser:
 
     def _tokens(self) -> NDArray[Any]:
         """Return the token of each row: the one that followed it if that is known, or else the reference's top one."""
-        try:
-            return np.asarray(self._columns["target"])
-        except KeyError:
-            return np.asarray(self._columns["top1_p"])
+        tokens = self._columns.get("target", self._columns.get("top1_p"))
+        if tokens is None:
+            raise ValueError("token_texts needs the column target or top1_p to know the token of a row")
+        return np.asarray(tokens)
 
 
 def _is_divergence(column: str) -> bool:
