@@ -33,6 +33,8 @@ pub enum Column {
     CrossEntropy,
     /// First largest number of p, q.
     Top1(usize),
+    /// Probability of that number under p, q.
+    Top1Prob(usize),
     /// Share of p's k largest among q's.
     Overlap(usize),
     /// log-probability of the target under p, q.
@@ -75,6 +77,8 @@ impl Column {
             "cross_entropy" => Column::CrossEntropy,
             "top1_p" => Column::Top1(0),
             "top1_q" => Column::Top1(1),
+            "top1_prob_p" => Column::Top1Prob(0),
+            "top1_prob_q" => Column::Top1Prob(1),
             "log_prob_p" => Column::LogProb(0),
             "log_prob_q" => Column::LogProb(1),
             "delta_prob" => Column::DeltaProb,
@@ -160,7 +164,7 @@ impl RowPair<'_> {
         let entropies = wanted(|c| matches!(c, Column::EntropyP | Column::EntropyQ | Column::CrossEntropy));
         let most = columns.iter().map(|c| match c {
             Column::Overlap(k) => *k,
-            Column::Top1(_) | Column::EntropyP | Column::EntropyQ | Column::CrossEntropy => 1,
+            Column::Top1(_) | Column::Top1Prob(_) | Column::EntropyP | Column::EntropyQ | Column::CrossEntropy => 1,
             _ => 0,
         });
         let most = most.max().unwrap_or(0);
@@ -188,6 +192,9 @@ impl RowPair<'_> {
                 Column::EntropyQ => second.entropy[1],
                 Column::CrossEntropy => second.entropy[0] + kl,
                 Column::Top1(side) => order(*side).map_or(f64::NAN, |o| o.top[0].index as f64),
+                Column::Top1Prob(side) => order(*side).map_or(f64::NAN, |o| {
+                    libm::exp(log_prob(&rows, *side, o.top[0].index, second.peaks.as_ref(), self.parallel))
+                }),
                 Column::Overlap(k) => orders.as_ref().map_or(f64::NAN, |[p, q]| overlap(&p.top, &q.top, *k)),
                 Column::LogProb(side) => at_target.map_or(f64::NAN, |t| t.log_prob[*side]),
                 Column::DeltaProb => at_target.map_or(f64::NAN, |t| t.delta),
@@ -278,24 +285,23 @@ fn above(row: &crate::rows::Row<'_>, lse: f64, entry: Entry, parallel: bool) -> 
     if difference > 0.5 { difference } else { libm::log1p(log_tail(row, entry, parallel).mass) }
 }
 
-/// What the target token gets.
-fn target_log_probs(rows: &Prepared<'_>, target: usize, peaks: Option<&[Peak; 2]>, parallel: bool) -> AtTarget {
-    let log_prob = match rows {
+/// Log-probability of a token under p (side 0) or q.
+fn log_prob(rows: &Prepared<'_>, side: usize, index: usize, peaks: Option<&[Peak; 2]>, parallel: bool) -> f64 {
+    match rows {
         Prepared::Logs(m) => {
             let lse_x = m.lse_x();
-            let sides = [(&m.x, lse_x), (&m.y, lse_x + m.offset + m.correction)];
-            std::array::from_fn(|side| {
-                let (row, lse) = sides[side];
-                let known = peaks.map(|peaks| peaks[side]).filter(|peak| peak.index == target);
-                -known.map_or_else(
-                    || above(row, lse, Entry { value: row.at(target), index: target }, parallel),
-                    |peak| peak.above,
-                )
-            })
+            let (row, lse) = [(&m.x, lse_x), (&m.y, lse_x + m.offset + m.correction)][side];
+            let known = peaks.map(|peaks| peaks[side]).filter(|peak| peak.index == index);
+            -known.map_or_else(|| above(row, lse, Entry { value: row.at(index), index }, parallel), |peak| peak.above)
         }
-        Prepared::Weights(p, q, totals) => [log_share(p.at(target), &totals[0]), log_share(q.at(target), &totals[1])],
-        Prepared::Nothing => [f64::NAN; 2],
-    };
+        Prepared::Weights(p, q, totals) => log_share([p, q][side].at(index), &totals[side]),
+        Prepared::Nothing => f64::NAN,
+    }
+}
+
+/// What the target token gets.
+fn target_log_probs(rows: &Prepared<'_>, target: usize, peaks: Option<&[Peak; 2]>, parallel: bool) -> AtTarget {
+    let log_prob: [f64; 2] = std::array::from_fn(|side| log_prob(rows, side, target, peaks, parallel));
     let delta = match rows {
         Prepared::Logs(m) if log_prob[0] > f64::NEG_INFINITY => {
             let t = (m.y.at(target) - m.x.at(target) - m.offset) - m.correction;

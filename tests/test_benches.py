@@ -149,7 +149,7 @@ def test_the_truth_is_true(noise, rng):
         for name in ("kl", "reverse_kl", "js", "js_distance", "jeffreys", "total_variation", "squared_hellinger"):
             assert row.value(name) == pytest.approx(oracle.value(name, *exact), rel=rtol), name
     columns = truth.columns(
-        ["entropy_p", "log_prob_q", "delta_prob", "rank_p", "top1_q", "overlap_5", "kl"],
+        ["entropy_p", "log_prob_q", "delta_prob", "rank_p", "top1_q", "top1_prob_q", "overlap_5", "kl"],
         *(side[np.newaxis] for side in (p, q)),
         np.array([7]),
     )
@@ -158,6 +158,7 @@ def test_the_truth_is_true(noise, rng):
     assert columns["delta_prob"] == pytest.approx(float(exact[1][7] - exact[0][7]), rel=1e-9)
     assert columns["rank_p"] == 1 + int((p > p[7]).sum())
     assert columns["top1_q"] == q.argmax()
+    assert columns["top1_prob_q"] == pytest.approx(float(max(exact[1])), rel=1e-12)
     assert columns["overlap_5"] == len({*np.argsort(p)[-5:]} & {*np.argsort(q)[-5:]}) / 5
     probs = [np.array([[float(x) for x in side]]) for side in exact]
     for kind, rows in (("probs", probs), ("weights", [3 * side for side in probs])):

@@ -20,6 +20,8 @@ DEFAULT = [
     "cross_entropy",
     "top1_p",
     "top1_q",
+    "top1_prob_p",
+    "top1_prob_q",
     "overlap_1",
     "overlap_5",
     "overlap_10",
@@ -103,6 +105,28 @@ def test_target_columns(backend, kind, dtype, rng):
     np.testing.assert_allclose(
         result["delta_prob"], np.exp(logs["q"]) - np.exp(logs["p"]), rtol=tolerance(backend, p), atol=2e-8
     )
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32", "bfloat16"])
+@pytest.mark.parametrize("kinds", list(itertools.product(KINDS, repeat=2)), ids="-".join)
+def test_probability_of_the_top_token(backend, kinds, dtype, rng):
+    p, q = (random_rows(rng, (20, 50), kind, DTYPES[dtype]) for kind in kinds)
+    alone = kb.compare(p, q, input=kinds, metrics=["top1_prob_q", "top1_prob_p"])
+    result = kb.compare(p, q, input=kinds)
+    for side, rows, kind in (("p", p, kinds[0]), ("q", q, kinds[1])):
+        numbers = rows.astype(np.float64)
+        weights = np.exp(numbers) if kind in ("logits", "log_probs") else numbers
+        expected = weights.max(axis=-1) / weights.sum(axis=-1)
+        assert_close(result[f"top1_prob_{side}"], expected, tolerance(backend, rows))
+        assert_close(alone[f"top1_prob_{side}"], expected, tolerance(backend, rows))
+
+
+def test_probability_of_the_top_token_by_hand(backend):
+    logits = np.log([[1.0, 2.0, 1.0], [1.0, 1.0, 0.25]])
+    result = kb.compare(logits, [[0.0, -np.inf, 0.0], [800.0, 0.0, 0.0]])
+    np.testing.assert_allclose(result["top1_prob_p"], [0.5, 4 / 9], rtol=1e-12)
+    np.testing.assert_allclose(result["top1_prob_q"], [0.5, 1.0], rtol=1e-12)
+    assert np.isnan(kb.compare([0.0, np.nan], [0.0, 0.0])["top1_prob_q"])
 
 
 def test_log_prob_of_an_impossible_target_is_minus_infinity(backend):
@@ -195,8 +219,9 @@ ERRORS = {
     "unknown": (
         {"metrics": ["kl", "jss"]},
         ValueError,
-        f"metrics must be one of {', '.join(kb.divergence_names())}, entropy_p, entropy_q, top1_p, top1_q, log_prob_p, "
-        "log_prob_q, delta_prob, rank_p, rank_q, overlap_<k>, got 'jss'; did you mean 'js'?",
+        f"metrics must be one of {', '.join(kb.divergence_names())}, entropy_p, entropy_q, top1_p, top1_q, "
+        "top1_prob_p, top1_prob_q, log_prob_p, log_prob_q, delta_prob, rank_p, rank_q, overlap_<k>, "
+        "got 'jss'; did you mean 'js'?",
     ),
     "no parameter": (
         {"metrics": ["renyi"]},

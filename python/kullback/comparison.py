@@ -137,7 +137,8 @@ def compare(
     metrics : sequence of str, optional
         The columns wanted, in order: names of :func:`divergence_names`, with a parameter as in ``"renyi:order=2"`` or
         ``"skew_kl:alpha=0.2"`` (``alpha`` and ``renyi`` need theirs), ``entropy_p``, ``entropy_q``, ``top1_p``,
-        ``top1_q`` (token ids), ``overlap_<k>`` (fraction of p's top k found in q's top k) and, with `targets`,
+        ``top1_q`` (token ids), ``top1_prob_p``, ``top1_prob_q`` (their probabilities, each on its own side),
+        ``overlap_<k>`` (fraction of p's top k found in q's top k) and, with `targets`,
         ``log_prob_p``, ``log_prob_q``, ``delta_prob`` (= q - p), ``rank_p``, ``rank_q`` (1 for the first maximum).
         The default is the common divergences, the entropies, the top 1, an overlap for each `top_k` and, with
         `targets`, the columns that need them.

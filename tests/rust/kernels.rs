@@ -550,7 +550,7 @@ fn sorted(row: &[f64]) -> Vec<usize> {
     columns
 }
 
-const COLUMNS: [&str; 20] = [
+const COLUMNS: [&str; 22] = [
     "kl",
     "reverse_kl",
     "js",
@@ -564,6 +564,8 @@ const COLUMNS: [&str; 20] = [
     "hellinger",
     "top1_p",
     "top1_q",
+    "top1_prob_p",
+    "top1_prob_q",
     "overlap_1",
     "overlap_5",
     "log_prob_p",
@@ -582,6 +584,8 @@ fn plain_column(name: &str, p: &Rows, q: &Rows, row: usize, target: usize) -> f6
         "entropy_q" => plain_entropy(&b),
         "top1_p" => a_order[0] as f64,
         "top1_q" => b_order[0] as f64,
+        "top1_prob_p" => a[a_order[0]],
+        "top1_prob_q" => b[b_order[0]],
         "log_prob_p" => a[target].ln(),
         "log_prob_q" => b[target].ln(),
         "delta_prob" => b[target] - a[target],

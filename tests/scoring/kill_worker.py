@@ -53,16 +53,19 @@ def contents(folder):
 
 
 class ScoreFaults:
-    """Runs of score with two candidates, in 30 parts each."""
+    """Runs of score with two candidates and a noise floor, in 30 parts each."""
 
     def __init__(self, folder, rows):
         self.inputs = folder / "p.npy", [folder / "q.npy", folder / "r.npy"]
-        for number, file in enumerate((self.inputs[0], *self.inputs[1])):
+        self.options = {"noise_floor": folder / "again.npy", "token_texts": folder / "texts.txt", "fail_if": "kl > 1"}
+        for number, file in enumerate((self.inputs[0], *self.inputs[1], self.options["noise_floor"])):
             np.save(file, rows + np.float32(0.1 * number) * rows[::-1])
+        self.options["token_texts"].write_text("\n".join(f"Ġ{token}" for token in range(VOCAB_SIZE)))
         self.finished = {}
 
     def task(self, out):
-        return lambda: score(*self.inputs, out, metrics="kl,top1_p", group_size=20, threads=1)
+        options = {"metrics": "kl,top1_p,top1_prob_p", "group_size": 20, "threads": 1, **self.options}
+        return lambda: score(*self.inputs, out, **options)
 
     def check(self, out):
         """Parts that are there are whole and stay as they are, and hold each row once."""
@@ -76,7 +79,7 @@ class ScoreFaults:
         kept = {name: found.get(name) for name in self.finished if name.startswith(f"{out}/")}
         assert kept == {name: self.finished[name] for name in kept}, "a finished part was lost or made again"
         self.finished = found
-        assert not (out / "summary.json").exists() or len(found) == 2 * N_ROWS // ROWS_PER_PART
+        assert not (out / "summary.json").exists() or len(found) == 3 * N_ROWS // ROWS_PER_PART
 
 
 class WriterFaults:

@@ -18,10 +18,11 @@ from kullback._core.validation import Problem, as_index, unknown_name
 Ids = npt.NDArray[np.int64]
 
 TOKEN_IDS = ("top1_p", "top1_q")
+TOP_PROBS = ("top1_prob_p", "top1_prob_q")
 OF_TARGETS = ("log_prob_p", "log_prob_q", "delta_prob", "rank_p", "rank_q")
 _DIVERGENCES = ("kl", "reverse_kl", "js", "jeffreys", "total_variation", "squared_hellinger")
 _ENTROPIES = ("entropy_p", "entropy_q")
-_DEFAULTS = (*_DIVERGENCES, *_ENTROPIES, "cross_entropy", *TOKEN_IDS)
+_DEFAULTS = (*_DIVERGENCES, *_ENTROPIES, "cross_entropy", *TOKEN_IDS, *TOP_PROBS)
 _INTEGERS = (*TOKEN_IDS, "rank_p", "rank_q")
 _OVERLAP = re.compile(r"overlap_([1-9][0-9]{0,8})")
 
@@ -33,7 +34,7 @@ def chosen(metrics: Sequence[str] | None, top_k: Iterable[int], has_targets: boo
         return list(dict.fromkeys([*_DEFAULTS, *overlaps, *(OF_TARGETS if has_targets else ())]))
     if isinstance(metrics, str):
         raise TypeError(f"metrics must be a sequence of column names, got the string {metrics!r}")
-    known = [*registry.divergence_names(), *_ENTROPIES, *TOKEN_IDS, *OF_TARGETS]
+    known = [*registry.divergence_names(), *_ENTROPIES, *TOKEN_IDS, *TOP_PROBS, *OF_TARGETS]
     for name in metrics:
         if _is_divergence(name):
             parse(name)
@@ -109,6 +110,8 @@ class Block:
             return np.asarray(rows.entropy())
         if what == "top1":
             return np.asarray(np.argmax(numbers, axis=-1))
+        if what == "top1_prob":
+            return np.asarray(1.0 / (1.0 + rows.rest[:, 0]))
         if what == "log_prob":
             return -(self._at_ids(rows.depth) + np.log1p(rows.rest[:, 0]))
         return self._rank(numbers)

@@ -61,6 +61,8 @@ class Truth:
             return _sum(np.exp(numbers - lse) * (lse - numbers))
         if what == "top1":
             return np.asarray(np.argmax(numbers, axis=-1))
+        if what == "top1_prob":
+            return np.asarray(np.exp(numbers.max(axis=-1) - lse[..., 0]))
         if what == "log_prob":
             return np.asarray((mine - lse)[..., 0])
         if what == "rank":

@@ -5,9 +5,10 @@ Data flows one way::
     sources/        rows of a file, whatever its format          (one file per format)
       │ open        inputs.py     all files of a run, checked against each other
       │ cut         plan.py       parts (the unit of resuming) and blocks (the unit of memory)
-      │ compare     rules.py      kullback.compare, or llama.cpp's rule (llama_rule.py)
+      │ compare     rules.py      kullback.compare, llama.cpp's rule (llama_rule.py), or top-k lists' (top_k_rule.py)
       │ write       output.py     Parquet parts, whole or not at all; manifest.py says whose they are
-      ▼ summarise   summary.py    estimates with their errors (statistics.py), shown by table.py
+      │ summarise   summary.py    estimates with their errors (statistics.py), also of some rows only (buckets.py)
+      ▼ conclude    conclusion.py candidates against each other and the noise floor (paired.py), gates (thresholds.py)
 
 `writer` and `packer` go the other way: they store reference distributions in 16 bits a token (packing.py), to be read
 again by sources/packed.py.
@@ -23,6 +24,7 @@ from .packer import PackResult, pack
 from .result import Progress, ScoreResult
 from .sources.top_k import read_top_k
 from .summary import Summary, summarise
+from .token_texts import TokenTexts, read_token_texts
 from .writer import LogitsWriter
 
 __all__ = [
@@ -33,8 +35,10 @@ __all__ = [
     "Progress",
     "ScoreResult",
     "Summary",
+    "TokenTexts",
     "UsageError",
     "pack",
+    "read_token_texts",
     "read_top_k",
     "score",
     "summarise",

@@ -1,7 +1,7 @@
 """Entry point of the command ``kullback``: runs it and turns every failure into one sentence and an exit status.
 
-Exit status: 0 done, 1 failed, 2 wrong usage, 130 interrupted. `click` and `rich` are imported only here, behind a
-check, as the library itself does not need them.
+Exit status: 0 done, 1 failed, 2 wrong usage, 3 a condition of ``--fail-if`` is met, 130 interrupted. `click` and `rich`
+are imported only here, behind a check, as the library itself does not need them.
 """
 
 from __future__ import annotations

@@ -16,14 +16,18 @@ from ..bench.command import bench
 from .engine import score as run_score
 from .help import COMPLETION_EXAMPLES, INSPECT_EXAMPLES, PACK_EXAMPLES, SCORE_EXAMPLES, PlainEpilog
 from .inputs import describe_file
-from .options import DEFAULT_MEMORY, ENGINES, RULES, parse_raw
+from .options import DEFAULT_MEMORY, ENGINES, RULES, TAILS, parse_raw
 from .packer import pack as run_pack
 from .progress import show_progress
 from .sources import KINDS
 from .summary import json_safe
 from .table import rich_table
+from .table_notes import notes
 
 __all__ = ["COMPLETION_VARIABLE", "kullback"]
+
+# Exit status of a run whose statistics meet a condition of --fail-if.
+FAILED_GATE = 3
 
 # Set by a shell that asks for completions.
 COMPLETION_VARIABLE = "_KULLBACK_COMPLETE"
@@ -60,6 +64,9 @@ def kullback(context: click.Context) -> None:
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="Directory for the result.")
 @click.option("--metrics", metavar="NAME,…", help="Columns to compute, as in kl,renyi:order=2; all by default.")
 @click.option("--targets", type=click.Path(path_type=Path), help=".npy file with the token that followed each row.")
+@click.option("--noise-floor", metavar="SOURCE", help="The reference's model run again: what noise alone gives.")
+@click.option("--token-texts", type=click.Path(path_type=Path), help="tokenizer.json or list: KL by class of token.")
+@click.option("--fail-if", multiple=True, metavar="COND", help="Exit with 3 on, say, 'kl.mean > 0.01'; repeatable.")
 @click.option("--vocab-size", type=int, metavar="N", help="Use only the first N columns of every file.")
 @click.option("--temperature", type=float, default=1.0, metavar="T", help="Divide logits by T.")
 @click.option("--group-size", type=int, metavar="N", help="Rows per group, for the errors over groups.")
@@ -68,6 +75,7 @@ def kullback(context: click.Context) -> None:
 @_SHAPE
 @_OFFSET
 @click.option("--kld-rule", type=click.Choice(RULES), default="exact", help="llama.cpp: as its tool prints.")
+@click.option("--tail", type=click.Choice(TAILS), help="Files list top tokens; what becomes of the others.")
 @click.option("--engine", default="local", help=f"Where to run ({', '.join(ENGINES)}).")
 @click.option("--threads", type=int, metavar="N", help="Threads; all processors by default.")
 @click.option("--memory", default=DEFAULT_MEMORY, metavar="SIZE", help=f"Memory to stay within ({DEFAULT_MEMORY}).")
@@ -79,9 +87,10 @@ def score(
 ) -> None:
     """Compare CANDIDATES with REFERENCE, row by row.
 
-    Each is a file of distributions (.npy, .npz, safetensors, Parquet, Arrow, llama.cpp base logits, or what kullback
-    pack wrote), a folder or quoted pattern of files whose rows follow one another, or a Zarr array, also behind a URL.
-    FILE::NAME takes one array of several. The format is told by the first bytes, never by the name.
+    Each is a file of distributions (.npy, .npz, safetensors, Parquet, Arrow, llama.cpp base logits, what kullback pack
+    wrote, or with --tail lists of top tokens), a folder or quoted pattern of files whose rows follow one another, or a
+    Zarr array, also behind a URL. FILE::NAME takes one array of several. The format is told by the first bytes, never
+    by the name.
 
     The rows go to DIR/CANDIDATE/part-*.parquet, the statistics to DIR/summary.json. The same command again continues
     an interrupted run, and gives the same files as one that was not interrupted.
@@ -92,11 +101,17 @@ def score(
         click.echo(f"kullback: warning: {warning}", err=True)
     if as_json:
         _print_json(result.to_dict())
-        return
-    console = _console()
-    console.print(rich_table(result.summaries))
-    kept = f" ({result.parts_kept} kept from before)" if result.parts_kept else ""
-    console.print(Text(f"{result.parts_written + result.parts_kept} parts{kept} and summary.json in {out}"))
+    else:
+        console = _console()
+        console.print(rich_table(result.summaries, result.noise_floor))
+        for paragraph in notes(result):
+            console.print(Text(paragraph), soft_wrap=True)
+        kept = f" ({result.parts_kept} kept from before)" if result.parts_kept else ""
+        console.print(Text(f"{result.parts_written + result.parts_kept} parts{kept} and summary.json in {out}"))
+    for outcome in result.failed:
+        click.echo(f"kullback: failed: {outcome}", err=True)
+    if result.failed:
+        raise click.exceptions.Exit(FAILED_GATE)
 
 
 @kullback.command(cls=PlainEpilog, epilog=PACK_EXAMPLES)

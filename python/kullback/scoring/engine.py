@@ -6,7 +6,7 @@ of the reference while it is in memory, so the reference is read once however ma
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from os import PathLike
@@ -16,16 +16,19 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from .conclusion import conclude
 from .errors import UsageError
 from .inputs import Inputs
-from .manifest import SCHEMA_VERSION, make_manifest
+from .manifest import make_manifest
 from .options import DEFAULT_MEMORY, Options, check_engine, normalise_metrics, parse_memory, parse_raw
 from .output import RunDirectory
 from .plan import Part, Plan, make_plan
 from .result import Progress, ScoreResult
 from .rules import Comparer
 from .sources import Source
-from .summary import Summary, json_safe, summarise
+from .summary import statistic_names
+from .thresholds import check_names, parse_thresholds
+from .token_texts import read_token_texts
 
 __all__ = ["score"]
 
@@ -54,9 +57,9 @@ class _Run:
         self._comparer = comparer
         self._directory = directory
         parts = plan.parts()
-        missing = [tuple(name for name in inputs.candidates if not directory.has_part(name, part)) for part in parts]
+        missing = [tuple(name for name in inputs.compared if not directory.has_part(name, part)) for part in parts]
         self.parts_missing = sum(len(names) for names in missing)
-        self.parts_kept = len(parts) * len(inputs.candidates) - self.parts_missing
+        self.parts_kept = len(parts) * len(inputs.compared) - self.parts_missing
         self._blocks = [
             _Block(part, start, stop, names)
             for part, names in zip(parts, missing, strict=True)
@@ -65,7 +68,7 @@ class _Run:
         ]
 
     def _sources(self, block: _Block) -> list[Source]:
-        return [self._inputs.reference, *(self._inputs.candidates[name] for name in block.names)]
+        return [self._inputs.reference, *(self._inputs.compared[name] for name in block.names)]
 
     def _size(self, block: _Block) -> tuple[int, int]:
         """Return rows and bytes of a block, over its files."""
@@ -83,7 +86,7 @@ class _Run:
             for source in self._sources(block):
                 source.check_whole()
             for name, q in zip(block.names, candidates, strict=True):
-                source = self._inputs.candidates[name]
+                source = self._inputs.compared[name]
                 done.setdefault(name, []).append(self._comparer.compare(source, p, q, targets, block.start))
             for source in self._sources(block):
                 source.release(block.start, block.stop)
@@ -96,7 +99,7 @@ class _Run:
 
     def _read_ahead(self) -> Iterator[tuple[_Block, list[NDArray[Any]]]]:
         """Yield each block with its arrays, reading the next one meanwhile, each file in a thread of its own."""
-        n_readers = min(1 + len(self._inputs.candidates), _MOST_READERS)
+        n_readers = min(1 + len(self._inputs.compared), _MOST_READERS)
         with ThreadPoolExecutor(n_readers, thread_name_prefix="kullback-read") as readers:
 
             def submit(block: _Block) -> list[Future[NDArray[Any]]]:
@@ -130,6 +133,9 @@ def score(
     *,
     metrics: str | Sequence[str] | None = None,
     targets: StrPath | None = None,
+    noise_floor: StrPath | None = None,
+    token_texts: StrPath | None = None,
+    fail_if: str | Sequence[str] | None = None,
     vocab_size: int | None = None,
     temperature: float = 1.0,
     group_size: int | None = None,
@@ -138,6 +144,7 @@ def score(
     shape: str | Sequence[int] | None = None,
     offset: int = 0,
     kld_rule: str = "exact",
+    tail: str | None = None,
     engine: str = "local",
     threads: int | None = None,
     memory: int | str = DEFAULT_MEMORY,
@@ -162,8 +169,17 @@ def score(
         Columns, as in `kullback.compare`; all by default.
     targets : path, optional
         ``.npy`` file with the token that followed each row. llama.cpp references know it themselves.
+    noise_floor : path, optional
+        The reference's model run a second time, which differs by noise only. It is scored apart from the candidates,
+        and each is told how its mean KL stands to the floor's.
+    token_texts : path, optional
+        Texts of the tokens, as `kullback.scoring.read_token_texts` takes them: divergences are also given by class of
+        the token. They change no part.
+    fail_if : str or sequence of str, optional
+        Conditions ``STATISTIC[.FIELD] OP NUMBER``, such as ``"kl.mean > 0.01"``, under which the run counts as failed
+        (``result.failed``); a statistic that is NaN always does.
     vocab_size : int, optional
-        Use only the first so many columns of every file (padded vocabularies).
+        Use only the first so many columns of every file (padded vocabularies). Needed where no file has full rows.
     temperature : float, default 1.0
         Divides logits and log-probabilities.
     group_size : int, optional
@@ -179,6 +195,9 @@ def score(
         Bytes before their first number.
     kld_rule : {"exact", "llama.cpp"}, default "exact"
         ``"llama.cpp"`` reproduces that tool's own numbers, which are not exactly a divergence.
+    tail : {"bucket", "renormalize", "bounds"}, optional
+        Take files that list top tokens (JSON lines, Parquet), and what becomes of the mass outside the lists, as in
+        `kullback.compare_topk`. One side may be full rows.
     engine : {"local"}, default "local"
         Where to run.
     threads : int, optional
@@ -209,23 +228,38 @@ def score(
     _require_pyarrow()
     check_engine(engine)
     raw = parse_raw(dtype, shape, offset)
-    options = Options(normalise_metrics(metrics), vocab_size, float(temperature), group_size, input, kld_rule, raw)
+    options = Options(
+        normalise_metrics(metrics), vocab_size, float(temperature), group_size, input, kld_rule, raw, tail
+    )
     budget = parse_memory(memory)
     if threads is not None and threads < 1:
         raise UsageError(f"threads must be at least 1; got {threads}")
     places = [candidates] if isinstance(candidates, (str, PathLike)) else list(candidates)
+    thresholds = parse_thresholds(fail_if)
+    texts = None if token_texts is None else read_token_texts(token_texts)
     facts = info()
-    with Inputs(reference, places, None if targets is None else Path(targets), options) as inputs:
+    with Inputs(reference, places, None if targets is None else Path(targets), options, noise_floor) as inputs:
         comparer = Comparer(inputs, options, threads)
         columns = comparer.columns()
+        check_names(thresholds, statistic_names(columns), has_groups=inputs.groups(0, 1) is not None)
+        if texts is not None and not inputs.has_targets and "top1_p" not in columns:
+            raise UsageError("token_texts need targets or the column top1_p to know the token of a row")
         plan = make_plan(inputs, budget)
-        directory = RunDirectory(Path(out), make_manifest(inputs, options, plan, columns, facts), overwrite)
+        directory = RunDirectory(Path(out), make_manifest(inputs, options, plan, columns, facts, texts), overwrite)
         run = _Run(inputs, plan, comparer, directory)
         run.execute(progress or (lambda _: None))
-        groups = inputs.groups(0, inputs.n_rows)
-        summaries = {name: summarise(directory.columns(name, len(plan.parts())), groups) for name in inputs.candidates}
-        directory.write_json("summary.json", _summary_file(inputs, options, summaries))
-        return ScoreResult(Path(out), summaries, tuple(inputs.warnings), run.parts_kept, run.parts_missing)
+        found = conclude(inputs, options, directory, len(plan.parts()), texts, thresholds)
+        return ScoreResult(
+            Path(out),
+            found.summaries,
+            found.warnings,
+            run.parts_kept,
+            run.parts_missing,
+            found.noise_floor,
+            found.above_noise_floor,
+            found.paired,
+            found.outcomes,
+        )
 
 
 def _require_pyarrow() -> None:
@@ -234,18 +268,3 @@ def _require_pyarrow() -> None:
     except ModuleNotFoundError:
         message = "scoring writes Parquet and needs the package pyarrow; install it with: pip install 'kullback[score]'"
         raise ModuleNotFoundError(message, name="pyarrow") from None
-
-
-def _summary_file(inputs: Inputs, options: Options, summaries: Mapping[str, Summary]) -> dict[str, Any]:
-    return {
-        "schema_version": SCHEMA_VERSION,
-        "reference": inputs.reference.name,
-        "rows": inputs.n_rows,
-        "vocab_size": inputs.vocab_size,
-        "kld_rule": options.kld_rule,
-        "warnings": inputs.warnings,
-        "candidates": {
-            name: {"path": inputs.candidates[name].name, **json_safe(summary.to_dict())}
-            for name, summary in summaries.items()
-        },
-    }

@@ -25,7 +25,17 @@ Examples:
   Bare numbers, as a program dumped them:
     kullback score p.bin q.bin --dtype bfloat16 --shape -1,128256 --out scores
 
-Exit status: 0 done, 1 failed, 2 wrong usage, 130 interrupted.
+  A second run of the original as the floor of noise; fail a pipeline on regressions:
+    kullback score original.npy q4.npy --noise-floor again.npy --out scores
+    kullback score original.npy q4.npy --out scores --fail-if 'kl.mean > 0.01' --fail-if 'same_top < 0.98'
+
+  Which tokens suffer: numbers, line breaks, the marks of a chat?
+    kullback score original.npy q4.npy --targets tokens.npy --token-texts tokenizer.json --out scores
+
+  Top log-probabilities from a server; the unseen rest is one outcome more:
+    kullback score original.jsonl q4.jsonl --vocab-size 151936 --tail bucket --out scores
+
+Exit status: 0 done, 1 failed, 2 wrong usage, 3 a condition of --fail-if is met, 130 interrupted.
 """
 
 PACK_EXAMPLES = """\

@@ -16,13 +16,25 @@ from numpy.typing import NDArray
 from .errors import InputError, UsageError
 from .fingerprints import fingerprint
 from .options import Options
-from .sources import LlamaSource, Location, RawLayout, Source, open_source, read_token_ids
+from .sources import (
+    LlamaSource,
+    Location,
+    RawLayout,
+    Source,
+    TopKSource,
+    holds_top_k,
+    open_source,
+    read_token_ids,
+)
 
-__all__ = ["Inputs", "candidate_names", "describe_file"]
+__all__ = ["NOISE_FLOOR", "Inputs", "candidate_names", "describe_file"]
 
 StrPath = str | PathLike[str]
 
-_RESERVED = {"summary.json", "manifest.json"}
+# Folder of the noise floor's parts, and its name in the summary.
+NOISE_FLOOR = "noise_floor"
+
+_RESERVED = {"summary.json", "manifest.json", NOISE_FLOOR}
 
 # Above any real file; what announces more is damaged, or would keep a run busy with planning it.
 _MOST_ROWS = 1 << 32
@@ -57,12 +69,16 @@ class Inputs:
         ``.npy`` file with the token that followed each row; llama.cpp references know it themselves.
     options : Options
         The run's options.
+    noise_floor : path, optional
+        The reference's model run a second time.
 
     Attributes
     ----------
     reference : Source
     candidates : dict of str to Source
         By folder name.
+    compared : dict of str to Source
+        The candidates, and the noise floor if there is one.
     n_rows : int
         Rows that all files have.
     vocab_size : int
@@ -77,7 +93,12 @@ class Inputs:
     """
 
     def __init__(
-        self, reference: StrPath, candidates: Sequence[StrPath], targets: Path | None, options: Options
+        self,
+        reference: StrPath,
+        candidates: Sequence[StrPath],
+        targets: Path | None,
+        options: Options,
+        noise_floor: StrPath | None = None,
     ) -> None:
         if not candidates:
             raise UsageError("at least one candidate is needed")
@@ -87,7 +108,11 @@ class Inputs:
             self.reference = self._open(reference)
             names = candidate_names(candidates)
             self.candidates = {name: self._open(path) for name, path in zip(names, candidates, strict=True)}
-            self.sources: list[Source] = [self.reference, *self.candidates.values()]
+            self.compared = dict(self.candidates)
+            if noise_floor is not None:
+                self.compared[NOISE_FLOOR] = self._open(noise_floor)
+            self.sources: list[Source] = [self.reference, *self.compared.values()]
+            self._check_lists()
             self.warnings = list(dict.fromkeys(w for source in self.sources for w in source.warnings))
             self.n_rows = self._common_rows()
             self.vocab_size = self._common_vocabulary()
@@ -101,8 +126,10 @@ class Inputs:
             raise
 
     def _open(self, place: StrPath) -> Source:
-        source = open_source(place, self._options.kind, self._options.raw)
+        source = open_source(place, self._options.kind, self._options.raw, top_k=self._options.tail is not None)
         self._stack.callback(source.close)
+        if isinstance(source, TopKSource):  # all of it is here already
+            return source
         n_bytes = source.announced_rows * source.vocab_size * source.dtype.itemsize
         if source.announced_rows > _MOST_ROWS or n_bytes > _MOST_BYTES:
             raise InputError(
@@ -110,6 +137,17 @@ class Inputs:
                 "can be scored in one run"
             )
         return source
+
+    def _check_lists(self) -> None:
+        """With lists of top tokens, every comparison must have one, so that all have the same columns."""
+        if self._options.tail is None or isinstance(self.reference, TopKSource):
+            return
+        for source in self.compared.values():
+            if not isinstance(source, TopKSource):
+                raise InputError(
+                    f"{source.name} and the reference {self.reference.name} both hold full rows, to which tail does "
+                    "not apply; score them in a run without it (--tail)"
+                )
 
     def _common_rows(self) -> int:
         n_rows = min(source.n_rows for source in self.sources)
@@ -126,23 +164,41 @@ class Inputs:
 
     def _common_vocabulary(self) -> int:
         wanted = self._options.vocab_size
-        for source in self.sources:
+        lists = [source for source in self.sources if isinstance(source, TopKSource)]
+        full = [source for source in self.sources if not isinstance(source, TopKSource)]
+        if not full and wanted is None:
+            raise UsageError(
+                "vocab_size is needed: files of top tokens do not say how many tokens there are (--vocab-size N)"
+            )
+        vocab_size = self._common_width(full) if full else wanted
+        assert vocab_size is not None
+        for source in lists:
+            if source.vocab_size > vocab_size:
+                raise InputError(
+                    f"{source.name} has the token id {source.vocab_size - 1}, outside the vocabulary of {vocab_size}"
+                )
+        return vocab_size
+
+    def _common_width(self, sources: list[Source]) -> int:
+        wanted, first = self._options.vocab_size, sources[0]
+        for source in sources:
             if wanted is not None and wanted > source.vocab_size:
                 raise InputError(f"vocab_size is {wanted} but {source.name} has only {source.vocab_size} columns")
-            if wanted is None and source.vocab_size != self.reference.vocab_size:
-                smaller = min(source.vocab_size, self.reference.vocab_size)
+            if wanted is None and source.vocab_size != first.vocab_size:
+                smaller = min(source.vocab_size, first.vocab_size)
+                role = "the reference " if first is self.reference else ""
                 raise InputError(
-                    f"{source.name} has {source.vocab_size} columns but the reference {self.reference.name} has "
-                    f"{self.reference.vocab_size}; if the larger vocabulary is padded, compare the first {smaller} "
+                    f"{source.name} has {source.vocab_size} columns but {role}{first.name} has "
+                    f"{first.vocab_size}; if the larger vocabulary is padded, compare the first {smaller} "
                     f"with vocab_size (--vocab-size {smaller})"
                 )
-        return wanted or self.reference.vocab_size
+        return wanted or first.vocab_size
 
     def _check_tokens(self) -> None:
         """Two llama.cpp files must come from the same text, cut in the same way."""
         if not isinstance(self.reference, LlamaSource):
             return
-        for source in self.candidates.values():
+        for source in self.compared.values():
             if not isinstance(source, LlamaSource):
                 continue
             for name in ("n_ctx", "chunk_stride", "rows_per_chunk"):
@@ -157,7 +213,7 @@ class Inputs:
             return
         if not isinstance(self.reference, LlamaSource):
             raise InputError(f"kld_rule llama.cpp needs a llama.cpp reference file; {self.reference.name} is not one")
-        for source in self.candidates.values():
+        for source in self.compared.values():
             if source.kind != "logits":
                 raise InputError(f"kld_rule llama.cpp needs logits; {source.name} holds {source.kind}")
 
@@ -197,16 +253,19 @@ class Inputs:
             return np.arange(start, stop, dtype=np.int64) // self._options.group_size
         return self.reference.groups(start, stop)
 
+    def _role(self, name: str) -> str:
+        return f"candidate {name}" if name in self.candidates else "noise floor"
+
     def names(self) -> dict[str, str]:
         """Return what every input is called, by its role."""
         names = {"reference": self.reference.name}
-        names |= {f"candidate {name}": source.name for name, source in self.candidates.items()}
+        names |= {self._role(name): source.name for name, source in self.compared.items()}
         return names if self._target_path is None else {**names, "targets": str(self._target_path)}
 
     def fingerprints(self) -> dict[str, dict[str, Any]]:
         """Return size and digest of every input, by its role."""
         facts = {"reference": self.reference.fingerprint()}
-        facts |= {f"candidate {name}": source.fingerprint() for name, source in self.candidates.items()}
+        facts |= {self._role(name): source.fingerprint() for name, source in self.compared.items()}
         return facts if self._target_path is None else {**facts, "targets": fingerprint(self._target_path)}
 
     def __enter__(self) -> Inputs:
@@ -226,5 +285,7 @@ def describe_file(place: StrPath, raw: RawLayout | None = None) -> dict[str, Any
     InputError
         If the file is bad.
     """
-    with closing(open_source(place, "weights", raw)) as source:  # the kind that takes every type of number
+    location = Location.parse(place)
+    lists = raw is None and holds_top_k(location)
+    with closing(open_source(place, "weights", raw, top_k=lists)) as source:  # the kind that takes every type of number
         return {"path": str(place), **source.describe(), "warnings": list(source.warnings)}

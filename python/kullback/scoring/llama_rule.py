@@ -26,7 +26,8 @@ from numpy.typing import NDArray
 
 __all__ = ["COLUMNS", "compare_rows"]
 
-COLUMNS = ("kl", "top1_p", "top1_q", "log_prob_p", "log_prob_q", "delta_prob")
+COLUMNS = ("kl", "top1_p", "top1_q", "top1_prob_p", "top1_prob_q", "log_prob_p", "log_prob_q", "delta_prob")
+_IDS = ("top1_p", "top1_q")
 
 _FLOOR = np.float32(-16.0)
 
@@ -61,7 +62,7 @@ def compare_rows(
     """
     n_rows = len(base)
     columns: dict[str, NDArray[Any]] = {
-        name: np.full(n_rows, -1, np.int64) if name.startswith("top1") else np.full(n_rows, np.nan) for name in COLUMNS
+        name: np.full(n_rows, -1, np.int64) if name in _IDS else np.full(n_rows, np.nan) for name in COLUMNS
     }
     # Row by row: the temporaries stay small and in the processor's cache.
     for row in range(n_rows):
@@ -80,4 +81,6 @@ def compare_rows(
         columns["log_prob_q"][row] = log_q_target
         columns["top1_p"][row] = b.argmax()
         columns["top1_q"][row] = z.argmax()
+        columns["top1_prob_p"][row] = np.exp(b.max())
+        columns["top1_prob_q"][row] = np.exp(log_q.max())
     return columns

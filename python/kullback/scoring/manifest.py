@@ -6,17 +6,23 @@ import json
 import platform
 from typing import Any
 
-from .inputs import Inputs
+from .inputs import NOISE_FLOOR, Inputs
 from .options import Options
 from .plan import Plan
+from .token_texts import TokenTexts
 
-__all__ = ["SCHEMA_VERSION", "difference", "make_manifest"]
+__all__ = ["SCHEMA_VERSION", "difference", "make_manifest", "with_texts"]
 
 SCHEMA_VERSION = 1
 
 
 def make_manifest(
-    inputs: Inputs, options: Options, plan: Plan, columns: list[str], info: dict[str, Any]
+    inputs: Inputs,
+    options: Options,
+    plan: Plan,
+    columns: list[str],
+    info: dict[str, Any],
+    token_texts: TokenTexts | None = None,
 ) -> dict[str, Any]:
     """Return the manifest of a run: its identity, and for the record its environment and file locations.
 
@@ -32,6 +38,8 @@ def make_manifest(
         Computed columns.
     info : dict
         What `kullback.info` says.
+    token_texts : TokenTexts, optional
+        Texts of the tokens; they change the summary and no part.
 
     Returns
     -------
@@ -49,10 +57,11 @@ def make_manifest(
         "rows_per_part": plan.rows_per_part,
         "library": {"version": info.get("version"), "backend": info.get("backend")},
     }
-    return {
+    manifest = {
         "schema_version": SCHEMA_VERSION,
         "identity": identity,
         "candidates": list(inputs.candidates),
+        "noise_floor": NOISE_FLOOR if NOISE_FLOOR in inputs.compared else None,
         "paths": inputs.names(),
         "environment": {
             "python": platform.python_version(),
@@ -63,6 +72,16 @@ def make_manifest(
             "build_profile": info.get("build_profile"),
         },
     }
+    return with_texts(manifest, None if token_texts is None else token_texts.record())
+
+
+def with_texts(manifest: dict[str, Any], record: dict[str, Any] | None) -> dict[str, Any]:
+    """Return a manifest with the record of the file of token texts, or without one, and all else as it was.
+
+    ``token_texts`` is its path, and ``token_texts_record`` how it was read and its fingerprint.
+    """
+    rest = {name: value for name, value in manifest.items() if not name.startswith("token_texts")}
+    return rest if record is None else {**rest, "token_texts": record["path"], "token_texts_record": record}
 
 
 def _flatten(value: Any, name: str = "") -> dict[str, str]:

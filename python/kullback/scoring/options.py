@@ -10,11 +10,13 @@ from typing import Any
 
 from .errors import UsageError
 from .sources import KINDS, RawLayout
+from .top_k_rule import TAILS
 
 __all__ = [
     "DEFAULT_MEMORY",
     "ENGINES",
     "RULES",
+    "TAILS",
     "Options",
     "check_engine",
     "normalise_metrics",
@@ -48,9 +50,10 @@ class Options:
         What the numbers of the files are; llama.cpp files say it themselves.
     kld_rule : str
         ``"exact"``, or ``"llama.cpp"`` for the numbers that its own tool prints.
-
     raw : RawLayout, optional
         How files without a format are read.
+    tail : str, optional
+        Take files that list top tokens, and what becomes of the mass outside the lists.
 
     Raises
     ------
@@ -65,6 +68,7 @@ class Options:
     kind: str = "logits"
     kld_rule: str = "exact"
     raw: RawLayout | None = None
+    tail: str | None = None
 
     def __post_init__(self) -> None:
         for name, value in (("vocab_size", self.vocab_size), ("group_size", self.group_size)):
@@ -78,6 +82,15 @@ class Options:
             raise UsageError(f"kld_rule must be one of {', '.join(RULES)}; got {self.kld_rule!r}")
         if self.metrics is not None and not self.metrics:
             raise UsageError("metrics must name at least one column")
+        if self.tail is not None:
+            if self.tail not in TAILS:
+                raise UsageError(f"tail must be one of {', '.join(TAILS)}; got {self.tail!r}")
+            if self.kld_rule != "exact":
+                raise UsageError("the llama.cpp rule needs full rows; leave tail out")
+            if self.temperature != 1:
+                raise UsageError("lists of top tokens cannot be brought to another temperature; leave it at 1")
+            if self.metrics is not None:
+                raise UsageError("lists of top tokens give a fixed set of columns; leave metrics out")
         if self.kld_rule == "llama.cpp":
             if self.temperature != 1:
                 raise UsageError("the llama.cpp rule has no temperature; leave temperature at 1")
@@ -89,8 +102,9 @@ class Options:
     def to_dict(self) -> dict[str, Any]:
         """Return the options ready for JSON."""
         fields = asdict(self)
-        if fields.pop("raw") is not None:  # absent by default, so that older runs are still recognised
-            fields["raw"] = asdict(self)["raw"]
+        for name in ("raw", "tail"):  # absent by default, so that older runs are still recognised
+            if fields[name] is None:
+                del fields[name]
         fields["metrics"] = None if self.metrics is None else list(self.metrics)
         return fields
 

@@ -18,7 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .errors import OutputError
-from .manifest import SCHEMA_VERSION, difference
+from .inputs import NOISE_FLOOR
+from .manifest import SCHEMA_VERSION, difference, with_texts
 from .plan import Part
 
 __all__ = ["RunDirectory", "clear_errors"]
@@ -104,7 +105,7 @@ class RunDirectory:
 
     def __init__(self, path: Path, manifest: dict[str, Any], overwrite: bool) -> None:
         self.path = path
-        self._names: list[str] = list(manifest["candidates"])
+        self._names: list[str] = [*manifest["candidates"], *([NOISE_FLOOR] if manifest["noise_floor"] else [])]
         self._columns = [*_KEYS, *manifest["identity"]["columns"]]
         with clear_errors(path):
             path.mkdir(parents=True, exist_ok=True)
@@ -121,6 +122,8 @@ class RunDirectory:
                 (path / name).mkdir(exist_ok=True)
         if found is None:
             self.write_json("manifest.json", manifest)
+        elif (renewed := with_texts(found, manifest.get("token_texts_record"))) != found:
+            self.write_json("manifest.json", renewed)
         self._remove_temporaries()
 
     def _read_manifest(self, overwrite: bool) -> dict[str, Any] | None:
@@ -163,7 +166,8 @@ class RunDirectory:
         interruption leaves an incomplete run of the old kind.
         """
         old = found.get("candidates")
-        names = {name for name in (old if isinstance(old, list) else []) if isinstance(name, str)} | set(self._names)
+        names = {name for name in (old if isinstance(old, list) else []) if isinstance(name, str)}
+        names |= {*self._names, *([NOISE_FLOOR] if found.get("noise_floor") else [])}
         with clear_errors(self.path):
             (self.path / "summary.json").unlink(missing_ok=True)
             for name in names:
@@ -251,7 +255,8 @@ class PartColumns(Mapping[str, NDArray[Any]]):
             raise KeyError(name)
         pieces = []
         for path in self._paths:
-            column = pq.read_table(path, columns=[name]).column(0)
+            with pq.ParquetFile(path, pre_buffer=False) as file:  # a third of the time of read_table
+                column = file.read([name], use_threads=False).column(0)
             if column.null_count:
                 raise KeyError(name)
             pieces.append(column.to_numpy())

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from .errors import InputError
 from .inputs import Inputs
+from .sources import TopKSource
 
 __all__ = ["Part", "Plan", "make_plan"]
 
@@ -76,7 +77,9 @@ def make_plan(inputs: Inputs, memory: int) -> Plan:
     InputError
         If a file can only be decoded in pieces that are larger than the memory.
     """
-    row_bytes = 4 * inputs.vocab_size
+    lists = [source for source in inputs.sources if isinstance(source, TopKSource)]
+    # Lists are much shorter than the vocabulary.
+    row_bytes = 4 * inputs.vocab_size if len(lists) < len(inputs.sources) else max(s.row_bytes for s in lists)
     rows_per_part = min(max(_PART_BYTES // row_bytes, 1), _PART_ROWS)
     # The next block is being read while one is scored: two of each. (Neither backend's temporaries grow with the
     # block.)

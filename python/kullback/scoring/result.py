@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from .paired import Difference, FloorComparison
 from .summary import Summary
+from .thresholds import Outcome
 
 __all__ = ["Progress", "ScoreResult"]
 
@@ -45,6 +47,14 @@ class ScoreResult(Mapping[str, Summary]):
         What the user has to know about the inputs.
     parts_kept, parts_written : int
         Parts of an earlier, unfinished run, and parts of this one.
+    noise_floor : Summary, optional
+        Of the reference's second run.
+    above_noise_floor : dict of str to FloorComparison
+        How each candidate stands to it.
+    paired : tuple of Difference
+        How every two candidates differ.
+    outcomes : tuple of Outcome
+        What the conditions of `fail_if` came to.
     """
 
     directory: Path
@@ -52,6 +62,15 @@ class ScoreResult(Mapping[str, Summary]):
     warnings: tuple[str, ...]
     parts_kept: int
     parts_written: int
+    noise_floor: Summary | None = None
+    above_noise_floor: dict[str, FloorComparison] = field(default_factory=dict)
+    paired: tuple[Difference, ...] = ()
+    outcomes: tuple[Outcome, ...] = ()
+
+    @property
+    def failed(self) -> tuple[Outcome, ...]:
+        """The conditions of `fail_if` that are met, or cannot be told; empty if the run passes."""
+        return tuple(outcome for outcome in self.outcomes if outcome.failed)
 
     def __getitem__(self, name: str) -> Summary:
         """Return the summary of a candidate."""
@@ -70,7 +89,8 @@ class ScoreResult(Mapping[str, Summary]):
         return json.loads((self.directory / "summary.json").read_text(encoding="utf-8"))  # type: ignore[no-any-return]
 
     def __str__(self) -> str:
-        """Return the summaries side by side, as plain text."""
+        """Return the summaries side by side and what follows from them, as plain text."""
         from .table import plain_text
+        from .table_notes import notes
 
-        return plain_text(self.summaries)
+        return "\n\n".join([plain_text(self.summaries, self.noise_floor), *notes(self)])

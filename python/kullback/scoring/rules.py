@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from . import llama_rule
+from . import llama_rule, top_k_rule
 from .errors import InputError, UsageError
 from .inputs import Inputs
 from .options import Options
@@ -47,8 +47,10 @@ class Comparer:
         """
         if self._options.kld_rule == "llama.cpp":
             return list(llama_rule.COLUMNS)
+        if self._options.tail is not None:
+            return top_k_rule.columns(self._options.tail)
         tiny = {"logits": [0.0, 0.0], "log_probs": [-np.log(2)] * 2, "probs": [0.5, 0.5], "weights": [1.0, 1.0]}
-        kinds = {(self._inputs.reference.kind, source.kind) for source in self._inputs.candidates.values()}
+        kinds = {(self._inputs.reference.kind, source.kind) for source in self._inputs.compared.values()}
         targets = np.zeros(1, np.int64) if self._inputs.has_targets else None
         names: list[str] = []
         for p, q in kinds:
@@ -74,6 +76,9 @@ class Comparer:
             return llama_rule.compare_rows(p, q, targets, normalised=isinstance(source, LlamaSource))
         kinds = (self._inputs.reference.kind, source.kind)
         try:
+            if self._options.tail is not None:
+                vocab_size, tail = self._inputs.vocab_size, self._options.tail
+                return top_k_rule.compare_rows(p, q, kinds, vocab_size=vocab_size, tail=tail, threads=self._threads)
             return self._compare(p, q, kinds, targets, self._options.vocab_size)
         except ValueError as error:
             raise InputError(f"{source.name}, with rows counted from row {start} on: {error}") from None

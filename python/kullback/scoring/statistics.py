@@ -13,7 +13,17 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["PERCENTILES", "Bootstrap", "Distribution", "Estimate", "describe", "percentile", "standard_error"]
+__all__ = [
+    "PERCENTILES",
+    "Bootstrap",
+    "Distribution",
+    "Estimate",
+    "describe",
+    "mean_of",
+    "percentile",
+    "standard_error",
+    "with_replicates",
+]
 
 Floats = NDArray[np.float64]
 
@@ -103,19 +113,25 @@ def percentile(ordered: Floats, fraction: float) -> float:
     return lower if lower == upper or np.isinf(lower) else lower + share * (upper - lower)
 
 
+def mean_of(values: Floats) -> Estimate:
+    """Return the mean of values with its standard error."""
+    known = values[~np.isnan(values)]
+    finite = values[np.isfinite(values)]
+    with np.errstate(invalid="ignore"):  # +inf and -inf in one column have no mean
+        return Estimate(
+            value=float(finite.mean()) if finite.size else float("nan"),
+            standard_error=standard_error(finite),
+            over_all=float(known.mean()) if known.size else float("nan"),
+            n_rows=int(finite.size),
+        )
+
+
 def describe(values: Floats) -> Distribution:
     """Return the distribution of a column."""
     known = np.sort(values[~np.isnan(values)])
     finite = values[np.isfinite(values)]
-    with np.errstate(invalid="ignore"):  # +inf and -inf in one column have no mean
-        mean = Estimate(
-            value=float(finite.mean()) if finite.size else float("nan"),
-            standard_error=standard_error(finite),
-            over_all=float(values[~np.isnan(values)].mean()) if known.size else float("nan"),
-            n_rows=int(finite.size),
-        )
     return Distribution(
-        mean=mean,
+        mean=mean_of(values),
         n_finite=int(finite.size),
         n_infinite=int(known.size - finite.size),
         n_nan=int(values.size - known.size),
@@ -167,41 +183,44 @@ class Bootstrap:
             blocks.append(np.stack([column[drawn].sum(axis=1) for column in sums.T], axis=1))
         return np.concatenate(blocks)
 
-    def apply(
-        self, estimate: Estimate, columns: Sequence[Floats], rows: NDArray[np.bool_], statistic: Callable[..., Floats]
-    ) -> Estimate:
-        """Return an estimate with its errors over groups added.
+    def replicates(
+        self, columns: Sequence[Floats], rows: NDArray[np.bool_], statistic: Callable[..., Floats]
+    ) -> Floats:
+        """Return the finite replicates of a statistic in ascending order; none for fewer than two groups or no rows.
 
         Parameters
         ----------
-        estimate : Estimate
-            The statistic over the rows as they are.
         columns : sequence of ndarray
             Finite values of the selected rows, whose means `statistic` takes.
         rows : ndarray of bool
             Which rows those are.
         statistic : callable
             From means (arrays over replicates, one per column) to the statistic.
-
-        Returns
-        -------
-        Estimate
-            Unchanged if there are fewer than two groups or no rows.
         """
         if self.n_groups < 2 or not rows.any() or self.n_replicates < 2:
-            return estimate
+            return np.empty(0)
         counts = self._sums(np.ones(int(rows.sum())), rows)
         sums = np.stack([counts, *(self._sums(column, rows) for column in columns)], axis=1)
         drawn = self._replicate_sums(sums)
         drawn = drawn[drawn[:, 0] > 0]
         with np.errstate(all="ignore"):
-            replicates = statistic(*(drawn[:, 1:].T / drawn[:, 0]))
-        replicates = np.sort(replicates[np.isfinite(replicates)])
-        if replicates.size < 2:
-            return estimate
-        return replace(
-            estimate,
-            group_standard_error=float(replicates.std(ddof=1)),
-            low=percentile(replicates, 0.025),
-            high=percentile(replicates, 0.975),
-        )
+            found = statistic(*(drawn[:, 1:].T / drawn[:, 0]))
+        return np.sort(found[np.isfinite(found)])
+
+    def apply(
+        self, estimate: Estimate, columns: Sequence[Floats], rows: NDArray[np.bool_], statistic: Callable[..., Floats]
+    ) -> Estimate:
+        """Return an estimate with its errors over groups added, from the `replicates` of its statistic."""
+        return with_replicates(estimate, self.replicates(columns, rows, statistic))
+
+
+def with_replicates(estimate: Estimate, replicates: Floats) -> Estimate:
+    """Return an estimate with the errors that its bootstrap replicates, in ascending order, give; as it is for none."""
+    if replicates.size < 2:
+        return estimate
+    return replace(
+        estimate,
+        group_standard_error=float(replicates.std(ddof=1)),
+        low=percentile(replicates, 0.025),
+        high=percentile(replicates, 0.975),
+    )

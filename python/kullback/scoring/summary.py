@@ -20,13 +20,14 @@ row only. A perplexity uses the rows in which both log-probabilities are finite;
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from .buckets import Bucket, by_class, by_top1_prob
 from .statistics import (
     Bootstrap,
     Distribution,
@@ -36,11 +37,18 @@ from .statistics import (
     describe,
     standard_error,
 )
+from .token_texts import TokenTexts
 
-__all__ = ["Summary", "json_safe", "summarise"]
+__all__ = ["N_BOOTSTRAP", "SEED", "Summary", "json_safe", "statistic_names", "summarise"]
+
+N_BOOTSTRAP = 2000
+SEED = 0
 
 # Token ids and keys: numbers without a mean.
 _LABELS = frozenset({"row", "group", "target", "top1_p", "top1_q"})
+
+_PERPLEXITIES = ("perplexity_p", "perplexity_q", "log_perplexity_ratio", "perplexity_ratio", "perplexity_difference")
+_OF_LOG_PROBS = (*_PERPLEXITIES, "log_perplexity_correlation")
 
 
 def json_safe(value: Any) -> Any:
@@ -50,6 +58,8 @@ def json_safe(value: Any) -> Any:
     """
     if isinstance(value, Mapping):
         return {key: json_safe(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [json_safe(item) for item in value]
     if isinstance(value, float) and not math.isfinite(value):
         return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
     return value
@@ -69,6 +79,8 @@ class Summary(Mapping[str, "Distribution | Estimate"]):
         Replicates (0 without groups) and seed of the bootstrap.
     statistics : dict
         The statistics.
+    buckets : dict of str to tuple of Bucket
+        The divergences of some of the rows: by ``"top1_prob_p"`` and, if texts of tokens are known, ``"token_class"``.
     """
 
     n_rows: int
@@ -76,6 +88,7 @@ class Summary(Mapping[str, "Distribution | Estimate"]):
     n_bootstrap: int
     seed: int
     statistics: dict[str, Distribution | Estimate]
+    buckets: dict[str, tuple[Bucket, ...]] = field(default_factory=dict)
 
     def __getitem__(self, name: str) -> Distribution | Estimate:
         """Return a statistic by name."""
@@ -91,13 +104,15 @@ class Summary(Mapping[str, "Distribution | Estimate"]):
 
     def to_dict(self) -> dict[str, Any]:
         """Return everything as dictionaries that `json.dumps` takes; see `json_safe` for NaN and infinities."""
-        fields = {
+        fields: dict[str, Any] = {
             "n_rows": self.n_rows,
             "n_groups": self.n_groups,
             "n_bootstrap": self.n_bootstrap,
             "seed": self.seed,
             "statistics": {name: asdict(item) for name, item in self.statistics.items()},
         }
+        if self.buckets:
+            fields["buckets"] = {by: [bucket.to_dict() for bucket in buckets] for by, buckets in self.buckets.items()}
         return dict(json_safe(fields))
 
     def __str__(self) -> str:
@@ -110,9 +125,12 @@ class Summary(Mapping[str, "Distribution | Estimate"]):
 class _Summariser:
     """The columns of one comparison and, if there are groups, the bootstrap over them."""
 
-    def __init__(self, columns: Mapping[str, NDArray[Any]], bootstrap: Bootstrap | None) -> None:
+    def __init__(
+        self, columns: Mapping[str, NDArray[Any]], bootstrap: Bootstrap | None, token_texts: TokenTexts | None
+    ) -> None:
         self._columns = columns
         self._bootstrap = bootstrap
+        self._token_texts = token_texts
 
     def _with_groups(
         self, estimate: Estimate, columns: list[Floats], rows: NDArray[np.bool_], statistic: Callable[..., Floats]
@@ -127,10 +145,10 @@ class _Summariser:
             floats[values < 0] = np.nan
         return floats
 
-    def distribution(self, name: str) -> Distribution:
-        values = self.column(name)
-        rows = np.isfinite(values)
-        result = describe(values)
+    def distribution(self, values: Floats, among: NDArray[np.bool_] | None = None) -> Distribution:
+        """Describe the values of a column, or of its rows `among`."""
+        rows = np.isfinite(values) if among is None else np.isfinite(values) & among
+        result = describe(values if among is None else values[among])
         return replace(result, mean=self._with_groups(result.mean, [values[rows]], rows, lambda mean: mean))
 
     def perplexity(self) -> dict[str, Distribution | Estimate]:
@@ -180,14 +198,62 @@ class _Summariser:
         error = standard_error(squares) / (2 * rms) if rms > 0 else (0.0 if squares.size > 1 else math.nan)
         return self._with_groups(Estimate(rms, error, rms, int(squares.size)), [squares], rows, np.sqrt)
 
-    def same_top(self) -> Estimate:
+    def same(self) -> Floats:
+        """Return for each row 1 if both sides have one top token, 0 if not, NaN if a side has none."""
         p, q = (np.asarray(self._columns[name]).reshape(-1) for name in ("top1_p", "top1_q"))
-        rows = (p >= 0) & (q >= 0)
-        same = (p[rows] == q[rows]).astype(np.float64)
-        n = int(same.size)
-        share = float(same.mean()) if n else math.nan
+        return np.where((p >= 0) & (q >= 0), (p == q).astype(np.float64), np.nan)
+
+    def same_top(self, same: Floats, among: NDArray[np.bool_] | None = None) -> Estimate:
+        """Return the share of rows with one top token, or of the rows `among`."""
+        rows = ~np.isnan(same) if among is None else ~np.isnan(same) & among
+        n = int(rows.sum())
+        share = float(same[rows].mean()) if n else math.nan
         error = math.sqrt(share * (1 - share) / (n - 1)) if n > 1 else math.nan
-        return self._with_groups(Estimate(share, error, share, n), [same], rows, lambda mean: mean)
+        return self._with_groups(Estimate(share, error, share, n), [same[rows]], rows, lambda mean: mean)
+
+    def buckets(self, same: Floats | None) -> dict[str, list[tuple[Bucket, NDArray[np.bool_]]]]:
+        """Return the buckets, without divergences as yet, and which rows are in each."""
+        divided: dict[str, Iterable[tuple[dict[str, Any], NDArray[np.bool_]]]] = {}
+        if "top1_prob_p" in set(self._columns):
+            divided["top1_prob_p"] = by_top1_prob(self.column("top1_prob_p"))
+        if self._token_texts is not None:
+            divided["token_class"] = by_class(self._token_texts.codes(self._tokens()))
+        return {
+            by: [
+                (Bucket(int(rows.sum()), **called, same_top=None if same is None else self.same_top(same, rows)), rows)
+                for called, rows in parts
+            ]
+            for by, parts in divided.items()
+        }
+
+    def _tokens(self) -> NDArray[Any]:
+        """Return the token of each row: the one that followed it if that is known, or else the reference's top one."""
+        tokens = self._columns.get("target", self._columns.get("top1_p"))
+        if tokens is None:
+            raise ValueError("token_texts needs the column target or top1_p to know the token of a row")
+        return np.asarray(tokens)
+
+
+def _is_divergence(column: str) -> bool:
+    """Tell divergences, also the bounds of those of top-k lists, from other columns."""
+    from .._core.registry import divergence_names
+
+    name = column.partition(":")[0].removesuffix("_low").removesuffix("_high")
+    # The cross-entropy is not 0 between equals: it is the entropy, with the divergence added.
+    return name in divergence_names() and name != "cross_entropy"
+
+
+def statistic_names(columns: Iterable[str]) -> dict[str, bool]:
+    """Return the names that a summary of these columns has, and whether each is a whole `Distribution`."""
+    columns = list(columns)
+    names: dict[str, bool] = {}
+    if {"log_prob_p", "log_prob_q"} <= set(columns):
+        names |= dict.fromkeys(_OF_LOG_PROBS, False)
+    if {"top1_p", "top1_q"} <= set(columns):
+        names["same_top"] = False
+    if "delta_prob" in columns:
+        names["rms_delta_prob"] = False
+    return names | {name: True for name in columns if name not in _LABELS}
 
 
 def _correlation(a: Floats, b: Floats, aa: Floats, bb: Floats, ab: Floats) -> Floats:
@@ -198,8 +264,9 @@ def summarise(
     columns: Mapping[str, NDArray[Any]],
     groups: NDArray[Any] | None = None,
     *,
-    n_bootstrap: int = 2000,
-    seed: int = 0,
+    n_bootstrap: int = N_BOOTSTRAP,
+    seed: int = SEED,
+    token_texts: TokenTexts | None = None,
 ) -> Summary:
     """Summarise the columns of a comparison.
 
@@ -213,6 +280,8 @@ def summarise(
         Replicates.
     seed : int, default 0
         Seed of the bootstrap.
+    token_texts : TokenTexts, optional
+        Adds buckets by class of the token: of the column ``target``, or else ``top1_p``.
 
     Returns
     -------
@@ -234,16 +303,23 @@ def summarise(
         if groups.size != n_rows:
             raise ValueError(f"groups must have one entry per row: expected {n_rows}, got {groups.size}")
         bootstrap = Bootstrap(groups, n_bootstrap, seed)
-    summariser = _Summariser(columns, bootstrap)
+    summariser = _Summariser(columns, bootstrap, token_texts)
     statistics: dict[str, Distribution | Estimate] = {}
     if {"log_prob_p", "log_prob_q"} <= set(columns):
         statistics |= summariser.perplexity()
-    if {"top1_p", "top1_q"} <= set(columns):
-        statistics["same_top"] = summariser.same_top()
+    same = summariser.same() if {"top1_p", "top1_q"} <= set(columns) else None
+    if same is not None:
+        statistics["same_top"] = summariser.same_top(same)
     if "delta_prob" in columns:
         statistics["rms_delta_prob"] = summariser.rms_delta_prob()
-    for name in names:
-        statistics[name] = summariser.distribution(name)
+    divided = summariser.buckets(same)
+    for name in names:  # each column is read once, for all rows and for every bucket
+        values = summariser.column(name)
+        statistics[name] = summariser.distribution(values)
+        if _is_divergence(name):
+            for bucket, rows in (item for parts in divided.values() for item in parts):
+                bucket.statistics[name] = summariser.distribution(values, rows)
+    buckets = {by: tuple(bucket for bucket, _ in parts) for by, parts in divided.items()}
     if bootstrap is None:
-        return Summary(n_rows, None, 0, seed, statistics)
-    return Summary(n_rows, bootstrap.n_groups, bootstrap.n_replicates, seed, statistics)
+        return Summary(n_rows, None, 0, seed, statistics, buckets)
+    return Summary(n_rows, bootstrap.n_groups, bootstrap.n_replicates, seed, statistics, buckets)

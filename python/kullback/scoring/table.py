@@ -15,7 +15,7 @@ from .summary import Summary
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-__all__ = ["plain_text", "rich_table", "sections"]
+__all__ = ["interval", "number", "plain_text", "rich_table", "sections"]
 
 Row = tuple[str, list[str]]
 
@@ -38,12 +38,19 @@ _MEANS = {
     "entropy_p": "entropy, reference",
     "entropy_q": "entropy, candidate",
     "cross_entropy": "cross-entropy",
+    "top1_prob_p": "probability of the top token, reference",
+    "top1_prob_q": "probability of the top token, candidate",
+    "tail_mass_p": "mass outside the list, reference",
+    "tail_mass_q": "mass outside the list, candidate",
+    "kl_low": "KL(reference ‖ candidate), at least",
+    "kl_high": "KL(reference ‖ candidate), at most",
     "delta_prob": "Δp",
     "rank_p": "rank of target, reference",
     "rank_q": "rank of target, candidate",
 }
 _PERCENT = {"log_perplexity_correlation", "same_top", "rms_delta_prob", "delta_prob"}
 _SPREAD = ("kl", "delta_prob")
+_BUCKETS = {"top1_prob_p": "Mean KL by the reference's top-1 probability", "token_class": "Mean KL by class of token"}
 _HIDDEN = {"log_prob_p", "log_prob_q"}  # the perplexities say it
 
 
@@ -55,7 +62,7 @@ def _is_percent(name: str) -> bool:
     return name in _PERCENT or name.startswith("overlap_")
 
 
-def _number(name: str, value: float, like: float | None = None) -> str:
+def number(name: str, value: float, like: float | None = None) -> str:
     """Write a value, in the style that suits `like` (the value that an error belongs to)."""
     if math.isnan(value):
         return "-"
@@ -69,15 +76,18 @@ def _number(name: str, value: float, like: float | None = None) -> str:
 
 
 def _estimate(name: str, estimate: Estimate) -> str:
+    if not estimate.n_rows and math.isinf(estimate.over_all):
+        return number(name, estimate.over_all)
     if math.isnan(estimate.standard_error) or math.isnan(estimate.value):
-        return _number(name, estimate.value)
-    return f"{_number(name, estimate.value)} ± {_number(name, estimate.standard_error, like=estimate.value)}"
+        return number(name, estimate.value)
+    return f"{number(name, estimate.value)} ± {number(name, estimate.standard_error, like=estimate.value)}"
 
 
-def _interval(name: str, estimate: Estimate) -> str:
+def interval(name: str, estimate: Estimate) -> str:
+    """Write the interval over groups, if there is one."""
     if estimate.low is None or estimate.high is None:
         return ""
-    return f"{_number(name, estimate.low)} … {_number(name, estimate.high)}"
+    return f"{number(name, estimate.low)} … {number(name, estimate.high)}"
 
 
 def _estimates(summaries: list[Summary], name: str) -> list[Estimate] | None:
@@ -94,7 +104,7 @@ def _rows_of(summaries: list[Summary], labels: Mapping[str, str], intervals: boo
             continue
         rows.append((label, [_estimate(name, estimate) for estimate in estimates]))
         if intervals and any(estimate.low is not None for estimate in estimates):
-            rows.append(("  95 % over groups", [_interval(name, estimate) for estimate in estimates]))
+            rows.append(("  95 % over groups", [interval(name, estimate) for estimate in estimates]))
     return rows
 
 
@@ -102,11 +112,23 @@ def _spread(summaries: list[Summary], name: str) -> list[Row]:
     columns = [item for summary in summaries if isinstance(item := summary.get(name), Distribution)]
     if len(columns) < len(summaries):
         return []
-    rows: list[Row] = [("maximum", [_number(name, column.maximum) for column in columns])]
+    rows: list[Row] = [("maximum", [number(name, column.maximum) for column in columns])]
     for percent in reversed(PERCENTILES):
         label = "median" if percent == 50 else f"{percent:g} %"
-        rows.append((label, [_number(name, column.percentiles[f"{percent:g}"]) for column in columns]))
-    rows.append(("minimum", [_number(name, column.minimum) for column in columns]))
+        rows.append((label, [number(name, column.percentiles[f"{percent:g}"]) for column in columns]))
+    rows.append(("minimum", [number(name, column.minimum) for column in columns]))
+    return rows
+
+
+def _bucket_rows(summaries: list[Summary], by: str) -> list[Row]:
+    divided = [{bucket.label: bucket for bucket in summary.buckets.get(by, ())} for summary in summaries]
+    rows: list[Row] = []
+    for label in dict.fromkeys(label for buckets in divided for label in buckets):
+        found = [buckets.get(label) for buckets in divided]
+        n_rows = max(bucket.n_rows for bucket in found if bucket is not None)
+        if n_rows and all(bucket is None or "kl" in bucket.statistics for bucket in found):
+            cells = ["" if bucket is None else _estimate("kl", bucket.statistics["kl"].mean) for bucket in found]
+            rows.append((f"{label} ({n_rows:,} rows)", cells))
     return rows
 
 
@@ -149,13 +171,19 @@ def sections(summaries: Mapping[str, Summary]) -> list[tuple[str, list[Row]]]:
             _rows_of(items, {"kl": _MEANS["kl"]}, intervals=True) + _rows_of(items, means, intervals=False),
         ),
     ]
+    found.extend((title, _bucket_rows(items, by)) for by, title in _BUCKETS.items())
     found.extend((f"Distribution of {_MEANS[name]}", _spread(items, name)) for name in _SPREAD)
     return [(title, rows) for title, rows in found if rows]
 
 
-def plain_text(summaries: Summary | Mapping[str, Summary]) -> str:
-    """Return summaries as aligned plain text; a single summary needs no name."""
-    named = {"": summaries} if isinstance(summaries, Summary) else dict(summaries)
+def _with_floor(summaries: Mapping[str, Summary], noise_floor: Summary | None) -> dict[str, Summary]:
+    """Return the summaries by what heads their columns; no candidate's name has a space."""
+    return dict(summaries) if noise_floor is None else {**summaries, "noise floor": noise_floor}
+
+
+def plain_text(summaries: Summary | Mapping[str, Summary], noise_floor: Summary | None = None) -> str:
+    """Return summaries as aligned plain text, the noise floor last; a single summary needs no name."""
+    named = {"": summaries} if isinstance(summaries, Summary) else _with_floor(summaries, noise_floor)
     content = sections(named)
     width = max((len(label) for _, rows in content for label, _ in rows), default=0) + 2
     widths = [
@@ -174,11 +202,12 @@ def plain_text(summaries: Summary | Mapping[str, Summary]) -> str:
     return "\n".join(lines)
 
 
-def rich_table(summaries: Mapping[str, Summary]) -> RenderableType:
-    """Return summaries as a rich table."""
+def rich_table(summaries: Mapping[str, Summary], noise_floor: Summary | None = None) -> RenderableType:
+    """Return summaries as a rich table, the noise floor last."""
     from rich.table import Table
     from rich.text import Text
 
+    summaries = _with_floor(summaries, noise_floor)
     table = Table(box=None, pad_edge=False, header_style="bold", caption=_caption(summaries), caption_justify="left")
     table.add_column("")
     for name in summaries:

@@ -8,5 +8,17 @@ from .location import Location
 from .npy import NpySource, read_token_ids
 from .opening import KINDS, open_source
 from .raw import RawLayout
+from .top_k_source import TopKSource, holds_top_k
 
-__all__ = ["KINDS", "LlamaSource", "Location", "NpySource", "RawLayout", "Source", "open_source", "read_token_ids"]
+__all__ = [
+    "KINDS",
+    "LlamaSource",
+    "Location",
+    "NpySource",
+    "RawLayout",
+    "Source",
+    "TopKSource",
+    "holds_top_k",
+    "open_source",
+    "read_token_ids",
+]

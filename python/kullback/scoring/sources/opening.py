@@ -22,6 +22,7 @@ from .npy import NpySource
 from .npz import ZIP_MAGIC, open_npz
 from .raw import RawLayout, RawSource
 from .safetensors import SafetensorsSource, is_safetensors, natural
+from .top_k_source import TopKSource, holds_top_k
 
 __all__ = ["KINDS", "open_source"]
 
@@ -38,6 +39,7 @@ _FOREIGN = {
     b"\x28\xb5\x2f\xfd": "a zstd file",
     b"BZh": "a bzip2 file",
     b"FEA1": "a Feather file of version 1",
+    b"{": "JSON, which can list top tokens if tail says what becomes of the others (--tail bucket)",
     b"\x80\x02": "a pickle, which is never loaded",
     b"\x80\x04": "a pickle, which is never loaded",
 }
@@ -45,7 +47,9 @@ _FOREIGN = {
 _INDEX_LIMIT = 16 << 20
 
 
-def open_source(place: str | os.PathLike[str], kind: str = "logits", raw: RawLayout | None = None) -> Source:
+def open_source(
+    place: str | os.PathLike[str], kind: str = "logits", raw: RawLayout | None = None, *, top_k: bool = False
+) -> Source:
     """Open what holds rows: a file, a part of one, several files, or a Zarr array.
 
     Parameters
@@ -56,6 +60,8 @@ def open_source(place: str | os.PathLike[str], kind: str = "logits", raw: RawLay
         What the numbers are; llama.cpp files say it themselves.
     raw : RawLayout, optional
         How files without a format are read.
+    top_k : bool, default False
+        Take files that list top tokens for that, as a `TopKSource`; full rows are read as ever.
 
     Returns
     -------
@@ -74,6 +80,8 @@ def open_source(place: str | os.PathLike[str], kind: str = "logits", raw: RawLay
         return open_zarr(location, kind)
     if location.path.is_dir() and any((location.path / name).exists() for name in (".zarray", ".zgroup")):
         raise InputError(f"{location.place} is a Zarr store of version 2; expected version 3")
+    if top_k and holds_top_k(location):
+        return TopKSource(location)
     open_file = partial(_open_file, kind=kind, member=location.member, raw=raw)
     files = _indexed_files(location)
     if files is None:

@@ -9,7 +9,8 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator
-from typing import Any
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,13 +21,33 @@ from .location import Location
 from .mapping import MappedFile
 from .parquet import PARQUET_MAGIC
 
-__all__ = ["read_top_k"]
+__all__ = ["TopKLists", "is_json_lines", "list_columns", "read_lists", "read_top_k"]
 
 _LINE_LIMIT = 64 << 20
 _MOST_TOKENS = 1 << 16
 _BATCH = 1 << 14
 
 Row = tuple[NDArray[np.int64], NDArray[np.float64]]
+
+
+class TopKLists(NamedTuple):
+    """Ids and log-probabilities of all rows on end, the length of each row, and its line, counted from 0."""
+
+    ids: NDArray[np.int64]
+    log_probs: NDArray[np.float64]
+    lengths: NDArray[np.int64]
+    lines: NDArray[np.int64]
+
+    @property
+    def width(self) -> int:
+        """Most tokens that a row lists, at least 1."""
+        return max(int(self.lengths.max()), 1)
+
+    def fill(self, ids: NDArray[Any], log_probs: NDArray[Any]) -> None:
+        """Write the rows into arrays of shape (rows, width), shorter ones filled up with -1 and -inf."""
+        listed = np.arange(self.width) < self.lengths[:, np.newaxis]
+        ids[...], log_probs[...] = -1, -np.inf
+        ids[listed], log_probs[listed] = self.ids, self.log_probs
 
 
 def read_top_k(
@@ -66,24 +87,67 @@ def read_top_k(
     ...     read_top_k(file.name)
     (array([[7, 9]]), array([[-0.5, -1.5]]))
     """
-    location = Location.parse(place)
-    files = location.files() or [location.path]
-    rows: list[Row] = []
-    for path in files:
-        file = MappedFile(path)
-        is_parquet = file.bytes(0, 4) == PARQUET_MAGIC
-        file.close()
-        for row in _parquet_rows(path, ids, log_probs) if is_parquet else _json_rows(path):
-            rows.append(_checked(row, len(rows), path))
-    if not rows:
-        raise InputError(f"{place} holds no row of tokens")
-    width = max(max(len(found) for found, _ in rows), 1)
-    all_ids = np.full((len(rows), width), -1, np.int64)
-    all_logs = np.full((len(rows), width), -np.inf)
-    for number, (found, logs) in enumerate(rows):
-        all_ids[number, : len(found)] = found
-        all_logs[number, : len(found)] = logs
+    found = read_lists(Location.parse(place), ids, log_probs)
+    shape = (len(found.lengths), found.width)
+    all_ids, all_logs = np.empty(shape, np.int64), np.empty(shape)
+    found.fill(all_ids, all_logs)
     return all_ids, all_logs
+
+
+def read_lists(location: Location, ids: str | None = None, log_probs: str | None = None) -> TopKLists:
+    """Read what `read_top_k` does, and which line of a file of JSON lines each row is from."""
+    rows: list[Row] = []
+    pieces: list[Row] = []
+    lengths: list[int] = []
+    lines: list[int] = []
+    first_line = 0
+    for path in location.files() or [location.path]:
+        is_parquet = _head(path)[:4] == PARQUET_MAGIC
+        line = 0
+        for line, row in enumerate(_parquet_rows(path, ids, log_probs)) if is_parquet else _json_rows(path):
+            rows.append(_checked(row, len(lengths), path))
+            lengths.append(len(row[0]))
+            lines.append(first_line + line)
+            if len(rows) == _BATCH:  # an array of its own for each row takes several times the memory
+                pieces.append(_joined(rows))
+                rows = []
+        first_line += line + 1
+    if not lengths:
+        raise InputError(f"{location.text} holds no row of tokens")
+    return TopKLists(*_joined([*pieces, *rows]), np.array(lengths, np.int64), np.array(lines, np.int64))
+
+
+def _joined(rows: list[Row]) -> Row:
+    return np.concatenate([ids for ids, _ in rows]), np.concatenate([logs for _, logs in rows])
+
+
+def _head(path: Path) -> bytes:
+    file = MappedFile(path)
+    try:
+        return file.bytes(0, 16)
+    finally:
+        file.close()
+
+
+def is_json_lines(path: Path) -> bool:
+    """Tell whether a file starts as JSON does."""
+    return _head(path).lstrip()[:1] in (b"{", b"[")
+
+
+def list_columns(path: Path) -> bool:
+    """Tell whether a file is Parquet with one column of lists of integers and one of lists of floats."""
+    if _head(path)[:4] != PARQUET_MAGIC:
+        return False
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        schema = pq.read_schema(path)
+        for fits in (pa.types.is_integer, pa.types.is_floating):
+            _list_column(schema, None, fits, "", path)
+    except (pa.ArrowException, OSError, ValueError):  # whoever reads its rows will say what is wrong
+        return False
+    return True
 
 
 def _checked(row: Row, number: int, path: object) -> Row:
@@ -140,7 +204,8 @@ def _list_column(schema: Any, name: str | None, fits: Any, what: str, path: obje
 # JSON -----------------------------------------------------------------------------------------------------------------
 
 
-def _json_rows(path: Any) -> Iterator[Row]:
+def _json_rows(path: Any) -> Iterator[tuple[int, Row]]:
+    """Yield each row with the number of its line, from 0."""
     try:
         with path.open("rb") as file:
             number = 0
@@ -151,7 +216,8 @@ def _json_rows(path: Any) -> Iterator[Row]:
                 if not line.strip():
                     continue
                 try:
-                    yield from _rows_of(json.loads(line))
+                    for row in _rows_of(json.loads(line)):
+                        yield number - 1, row
                 except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
                     raise InputError(f"{path}: line {number} holds no top tokens: {reason_of(error)}") from None
     except OSError as error:
