@@ -10,7 +10,7 @@ Data flows one way::
       ▼ summarise   summary.py    estimates with their errors (statistics.py), shown by table.py
 
 `writer` and `packer` go the other way: they store reference distributions in 16 bits a token (packing.py), to be read
-again by sources/packed.py.
+again by sources/packed.py. `reporting` makes a page of what `score` wrote.
 
 `engine` drives it; `cli` and `commands` are the command line.
 """
@@ -20,6 +20,7 @@ from __future__ import annotations
 from .engine import score
 from .errors import InputError, OutputError, UsageError
 from .packer import PackResult, pack
+from .reporting import Report, report
 from .result import Progress, ScoreResult
 from .sources.top_k import read_top_k
 from .summary import Summary, summarise
@@ -31,11 +32,13 @@ __all__ = [
     "OutputError",
     "PackResult",
     "Progress",
+    "Report",
     "ScoreResult",
     "Summary",
     "UsageError",
     "pack",
     "read_top_k",
+    "report",
     "score",
     "summarise",
 ]
