@@ -4,7 +4,14 @@ from __future__ import annotations
 
 import click
 
-__all__ = ["COMPLETION_EXAMPLES", "INSPECT_EXAMPLES", "PACK_EXAMPLES", "REPORT_EXAMPLES", "SCORE_EXAMPLES", "PlainEpilog"]
+__all__ = [
+    "COMPLETION_EXAMPLES",
+    "INSPECT_EXAMPLES",
+    "PACK_EXAMPLES",
+    "REPORT_EXAMPLES",
+    "SCORE_EXAMPLES",
+    "PlainEpilog",
+]
 
 SCORE_EXAMPLES = """\
 Examples:

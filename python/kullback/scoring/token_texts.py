@@ -13,7 +13,7 @@ __all__ = ["read_token_texts"]
 
 
 def read_token_texts(path: str | PathLike[str]) -> list[str]:
-    """Return the text of each token id.
+    r"""Return the text of each token id.
 
     Parameters
     ----------
@@ -24,7 +24,7 @@ def read_token_texts(path: str | PathLike[str]) -> list[str]:
     -------
     list of str
         By token id; an id that the tokenizer leaves out has the empty text. Pieces of bytes that are no UTF-8 by
-        themselves are written as ``\\xNN``.
+        themselves are written as ``\xNN``.
 
     Raises
     ------

@@ -1,5 +1,7 @@
-"""The charts of a report, each from what was gathered to a `Chart`. Log axes show ratios: from 0.001 to 0.01 is as far as
-from 0.1 to 1."""
+"""How candidates stand and how their rows are spread: means, distributions, changes of the target's probability.
+
+Logarithmic axes show ratios: from 0.001 to 0.01 is as far as from 0.1 to 1.
+"""
 
 from __future__ import annotations
 
@@ -9,39 +11,20 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..statistics import Distribution, Estimate
-from .figures import (
-    CANDIDATE,
-    FAINT,
-    INK,
-    LINES,
-    MARKERS,
-    MUTED,
-    RASTER,
-    SERIES,
-    Chart,
-    draw,
-    label,
-    log_ticks,
-    new_figure,
-    panels,
-)
-from .gather import Bucket, Run, Scored
+from ..statistics import Distribution
+from .figures import CANDIDATE, INK, MUTED, RASTER, Chart, draw, label, new_figure, panels
+from .gather import Run, Scored
 from .intervals import interval
+from .scales import few_ticks, in_unit, log_ticks, plain_number, value_axis
 from .tally import Tally
-from .terms import metric_label, metric_symbol, unit
+from .terms import metric_symbol
 from .words import number, visible
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["MOST_SHOWN", "by_bucket", "changes", "distributions", "means", "profiles"]
-
-# Candidates in a chart, the nearest first; tables have all.
-MOST_SHOWN = 24
-# Beyond this, lines in one panel hide each other, and each candidate gets a panel of its own.
-_MOST_LINES = 5
+__all__ = ["changes", "distributions", "means"]
 
 
 def means(run: Run, shown: Sequence[Scored]) -> Chart | None:
@@ -61,10 +44,17 @@ def means(run: Run, shown: Sequence[Scored]) -> Chart | None:
             ends = interval(mean)
             if ends is not None:
                 low = max(ends[0], mean.value / 1e3) if log else ends[0]
-                axes.plot([low, ends[1]], [place, place], color=CANDIDATE, linewidth=3, solid_capstyle="butt", alpha=0.55)
+                axes.plot(
+                    [low, ends[1]], [place, place], color=CANDIDATE, linewidth=3, solid_capstyle="butt", alpha=0.55
+                )
             axes.plot([mean.value], [place], marker="o", markersize=7, color=CANDIDATE)
             axes.annotate(
-                number(mean.value), (mean.value, place), xytext=(0, 7), textcoords="offset points", ha="center", fontsize=11
+                number(mean.value),
+                (mean.value, place),
+                xytext=(0, 7),
+                textcoords="offset points",
+                ha="center",
+                fontsize=11,
             )
         if floor is not None and math.isfinite(floor.value):
             axes.axvline(floor.value, color=INK, linewidth=1.2, linestyle=(0, (4, 2)))
@@ -74,43 +64,12 @@ def means(run: Run, shown: Sequence[Scored]) -> Chart | None:
         axes.set_ylim(len(found) - 0.5, -0.95)
         axes.set_yticks(range(len(found)), [label(scored.name, 26 if width > 500 else 14) for scored, _ in found])
         axes.grid(visible=False, axis="y")
-        _value_axis(axes, log, values, width)
-        axes.set_xlabel(f"mean {symbol}{_in(run.metric)}, with 95 % interval")
+        value_axis(axes, log, values, width)
+        axes.set_xlabel(f"mean {symbol}{in_unit(run.metric)}, with 95 % interval")
         return figure
 
     text = f"Mean {symbol} by candidate: " + "; ".join(f"{visible(s.name)} {number(mean.value)}" for s, mean in found)
     return draw("means", text, paint)
-
-
-def _value_axis(axes: Axes, log: bool, values: Sequence[float], width: int) -> None:
-    if log:
-        axes.set_xscale("log")
-        low, high = axes.get_xlim()
-        if math.log10(high / low) < 1.2:
-            low, high = low / 2, high * 2
-        axes.set_xlim(low, high)
-        axes.minorticks_off()
-        log_ticks(axes.xaxis, low, high, 10 if width > 500 else 4)
-    elif min(values) >= 0:
-        axes.set_xlim(0, axes.get_xlim()[1] if max(values) > 0 else 1)
-        axes.xaxis.set_major_formatter(_plain)
-        axes.xaxis.set_major_locator(_locator(6 if width > 500 else 3))
-
-
-def _locator(n: int) -> Any:
-    from matplotlib.ticker import MaxNLocator
-
-    return MaxNLocator(n)
-
-
-def _plain(value: float, _: int) -> str:
-    if value == 0:
-        return "0"
-    return number(value) if abs(value) < 1e-3 else f"{value:g}".replace("-", "−")
-
-
-def _in(metric: str) -> str:
-    return f" ({unit(metric).strip()})" if unit(metric) else ""
 
 
 def distributions(run: Run, shown: Sequence[Scored], tallies: Mapping[str, Tally]) -> Chart | None:
@@ -136,7 +95,12 @@ def distributions(run: Run, shown: Sequence[Scored], tallies: Mapping[str, Tally
             beside = _beside(scored.n_rows, histogram)
             if beside:
                 axes.annotate(
-                    beside, (0.995, place - 0.8), xycoords=("axes fraction", "data"), ha="right", va="center", fontsize=10.5
+                    beside,
+                    (0.995, place - 0.8),
+                    xycoords=("axes fraction", "data"),
+                    ha="right",
+                    va="center",
+                    fontsize=10.5,
                 )
         axes.set_xscale("log")
         axes.set_xlim(edges[first], edges[last])
@@ -150,7 +114,7 @@ def distributions(run: Run, shown: Sequence[Scored], tallies: Mapping[str, Tally
         axes.tick_params(axis="y", length=0)
         axes.grid(visible=False, axis="y")
         axes.spines["left"].set_visible(False)
-        axes.set_xlabel(f"{symbol} of a row{_in(run.metric)}, log scale")
+        axes.set_xlabel(f"{symbol} of a row{in_unit(run.metric)}, log scale")
         _key(figure)
         return figure
 
@@ -175,7 +139,11 @@ def _strip(axes: Axes, place: int, edges: Any, counts: Any, column: Distribution
     axes.stairs(place - height, edges, baseline=place, color=CANDIDATE, linewidth=1.2)
     if column is None:
         return
-    for value, marker, size in ((column.median, "|", 13), (column.mean.value, "o", 6), (column.percentiles.get("99"), "D", 5)):
+    for value, marker, size in (
+        (column.median, "|", 13),
+        (column.mean.value, "o", 6),
+        (column.percentiles.get("99"), "D", 5),
+    ):
         if value is not None and math.isfinite(value) and value > 0:
             axes.plot([value], [place - 0.1], marker=marker, markersize=size, markeredgewidth=1.6, color=INK, zorder=5)
 
@@ -220,19 +188,23 @@ def changes(run: Run, shown: Sequence[Scored], tallies: Mapping[str, Tally]) -> 
                 axes.imshow(_picture(density.counts), extent=(0, 1, -limit, limit), origin="lower", aspect="auto",
                             interpolation="nearest", zorder=2)  # fmt: skip
             else:
-                axes.plot(*points, linestyle="", marker="o", markersize=2.6, markeredgewidth=0, color=CANDIDATE, alpha=0.5)
+                axes.plot(
+                    *points, linestyle="", marker="o", markersize=2.6, markeredgewidth=0, color=CANDIDATE, alpha=0.5
+                )
             axes.axhline(0, color=MUTED, linewidth=0.8)
             axes.set_title(label(scored.name, 24 if width > 500 else 16))
             axes.set_xlim(0, 1)
             axes.set_ylim(-1.05 * limit, 1.05 * limit)
             axes.set_xticks([0, 0.5, 1], ["0", "0.5", "1"])
-            axes.yaxis.set_major_locator(_locator(5))
-            axes.yaxis.set_major_formatter(_plain)
+            axes.yaxis.set_major_locator(few_ticks(5))
+            axes.yaxis.set_major_formatter(plain_number)
         figure.supxlabel("probability of the target by the reference", fontsize=12)
         figure.supylabel("change, Δp", fontsize=12)
         return figure
 
-    rms = [f"{visible(scored.name)} {number(e.value)}" for scored, _ in found if (e := scored.estimate("rms_delta_prob"))]
+    rms = [
+        f"{visible(scored.name)} {number(e.value)}" for scored, _ in found if (e := scored.estimate("rms_delta_prob"))
+    ]
     text = "Change of the target's probability against its probability by the reference; RMS Δp: " + "; ".join(rms)
     return draw("changes", text, paint)
 
@@ -244,123 +216,3 @@ def _picture(counts: Any) -> Any:
     top = math.log1p(counts.max())
     image[..., 3] = np.where(counts > 0, 0.35 + 0.65 * np.log1p(counts) / (top or 1), 0)
     return image
-
-
-def profiles(run: Run, shown: Sequence[Scored], tallies: Mapping[str, Tally]) -> Chart | None:
-    """Mean along the position in the group, one line per candidate."""
-    series = []
-    for scored in shown:
-        positions, values, errors = tallies[scored.name].profile.points()
-        if positions.size > 1:
-            series.append((scored.name, positions, values, errors))
-    if not series:
-        return None
-    first = tallies[shown[0].name].profile
-    grouped = first.n_groups > 1
-    symbol = metric_symbol(run.metric)
-
-    def paint(width: int) -> Figure:
-        return _lines(width, series, "position in the group" if grouped else "row", f"mean {symbol}{_in(run.metric)}")
-
-    parts = [f"{visible(name)} from {number(float(v[0]))} to {number(float(v[-1]))}" for name, _, v, _ in series]
-    return draw("position", f"Mean {symbol} from the first to the last position: " + "; ".join(parts), paint)
-
-
-def _lines(width: int, series: Sequence[tuple[str, Any, Any, Any]], across: str, up: str) -> Figure:
-    values = np.concatenate([item[2] for item in series])
-    log = values.min() > 0 and values.max() / values.min() > 20
-    together = len(series) <= _MOST_LINES
-    if together:
-        figure = new_figure(width, 330 if width > 500 else 300)
-        places = [figure.add_subplot()] * len(series)
-    else:
-        figure, places = panels(width, len(series), 150)
-    for number_, (axes, (name, x, y, error)) in enumerate(zip(places, series, strict=True)):
-        style = number_ if together else 0
-        colour = SERIES[style] if together else CANDIDATE
-        if not together:
-            for _, other_x, other_y, _ in series:
-                axes.plot(other_x, other_y, color=FAINT, linewidth=0.8)
-            axes.set_title(label(name, 24 if width > 500 else 16))
-        band = np.isfinite(error)
-        low = np.maximum(y - error, y / 10) if log else y - error
-        axes.fill_between(x[band], low[band], (y + error)[band], color=colour, alpha=0.15, linewidth=0)
-        axes.plot(x, y, color=colour, linewidth=1.8, linestyle=LINES[style], marker=MARKERS[style] if together else "",
-                  markersize=4, markevery=max(1, len(x) // 12), label=label(name))  # fmt: skip
-        if log:
-            axes.set_yscale("log")
-            axes.minorticks_off()
-            log_ticks(axes.yaxis, *axes.get_ylim(), 6)
-        else:
-            axes.yaxis.set_major_formatter(_plain)
-        axes.xaxis.set_major_locator(_locator(6 if together and width > 500 else 3))
-        axes.xaxis.set_major_formatter(lambda value, _: f"{value:,.0f}" if value == int(value) else "")
-    if together:
-        places[0].set_xlabel(across)
-        places[0].set_ylabel(up)
-        figure.legend(loc="outside upper left", ncols=len(series) if width > 500 else 2, handlelength=3)
-    else:
-        figure.supxlabel(across, fontsize=12)
-        figure.supylabel(up, fontsize=12)
-    return figure
-
-
-def by_bucket(run: Run, shown: Sequence[Scored], kind: str, what: str) -> Chart | None:
-    """Mean and interval in every bucket, buckets downwards, a mark per candidate."""
-    found = [(scored, scored.buckets[kind]) for scored in shown if scored.buckets.get(kind)]
-    if not found:
-        return None
-    labels = list(dict.fromkeys(bucket.label for _, buckets in found for bucket in buckets))
-    series = [(scored.name, [_bucket_mean(run.metric, buckets, text) for text in labels]) for scored, buckets in found]
-    values = [mean.value for _, items in series for mean in items if mean is not None and math.isfinite(mean.value)]
-    if not values:
-        return None
-    log = min(values) > 0 and max(values) / min(values) > 5
-    symbol = metric_symbol(run.metric)
-
-    def paint(width: int) -> Figure:
-        together = len(series) <= _MOST_LINES
-        each = 24 + 9 * len(series) if together else 26
-        if together:
-            figure = new_figure(width, 84 + each * len(labels))
-            places = [figure.add_subplot()] * len(series)
-        else:
-            figure, places = panels(width, len(series), 56 + 20 * len(labels))
-        for place, (axes, (name, items)) in enumerate(zip(places, series, strict=True)):
-            style = place if together else 0
-            shift = (place - (len(series) - 1) / 2) * 0.8 / len(series) if together else 0.0
-            colour = SERIES[style] if together else CANDIDATE
-            _marks(axes, items, shift, colour, MARKERS[style], log)
-            axes.plot([], [], linestyle="", marker=MARKERS[style], color=colour, label=label(name))
-            if not together:
-                axes.set_title(label(name, 24 if width > 500 else 16))
-            axes.set_ylim(len(labels) - 0.5, -0.5)
-            axes.set_yticks(range(len(labels)), [label(text, 18 if width > 500 else 12) for text in labels])
-            axes.grid(visible=False, axis="y")
-        _value_axis(places[0], log, values, width if together else 340)
-        title = f"mean {symbol}{_in(run.metric)}"
-        if together:
-            places[0].set_xlabel(title)
-            figure.legend(loc="outside upper left", ncols=len(series) if width > 500 else 2, handletextpad=0.4)
-        else:
-            figure.supxlabel(title, fontsize=12)
-        return figure
-
-    text = f"Mean {symbol} by {what}, with 95 % intervals; the table below has the numbers"
-    return draw(f"bucket-{kind.replace('_', '-')}", text, paint)
-
-
-def _bucket_mean(metric: str, buckets: Sequence[Bucket], text: str) -> Estimate | None:
-    found = next((bucket.statistics.get(metric) for bucket in buckets if bucket.label == text), None)
-    return found.mean if isinstance(found, Distribution) else found
-
-
-def _marks(axes: Axes, items: Sequence[Estimate | None], shift: float, colour: str, marker: str, log: bool) -> None:
-    for place, mean in enumerate(items):
-        if mean is None or not math.isfinite(mean.value) or (log and mean.value <= 0):
-            continue
-        ends = interval(mean)
-        if ends is not None:
-            low = max(ends[0], mean.value / 10) if log else ends[0]
-            axes.plot([low, ends[1]], [place + shift] * 2, color=colour, linewidth=1.6, alpha=0.8)
-        axes.plot([mean.value], [place + shift], linestyle="", marker=marker, markersize=6, color=colour)

@@ -1,7 +1,7 @@
 """Matplotlib figures as inline SVG that follows the page: its colours, its font, light and dark.
 
 A figure is drawn in stand-in colours, which become CSS variables, so that one picture serves both themes. Text stays
-text. Every chart is made twice, for wide and for narrow screens, as a picture scaled down has letters too small to read.
+text. Every chart is made twice, for wide and for narrow screens, as letters scaled down are too small to read.
 """
 
 from __future__ import annotations
@@ -11,12 +11,12 @@ import math
 import re
 import warnings
 import xml.etree.ElementTree as ET
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from .words import number, shorten, visible
+from .words import shorten, visible
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -35,8 +35,8 @@ __all__ = [
     "Chart",
     "draw",
     "label",
-    "log_ticks",
     "new_figure",
+    "panels",
 ]
 
 # Stand-ins, by the CSS variable that each becomes.
@@ -122,7 +122,8 @@ def draw(name: str, text: str, paint: Callable[[int], Figure]) -> Chart:
     Chart
         Ready to stand in a page.
     """
-    return Chart(*(_svg(f"{name}-{width}", text, width, paint) for width in (_WIDE, _NARROW)), text)
+    wide, narrow = (_svg(f"{name}-{width}", text, width, paint) for width in (_WIDE, _NARROW))
+    return Chart(wide, narrow, text)
 
 
 def new_figure(width: int, height: float) -> Figure:
@@ -137,27 +138,12 @@ def label(name: str, length: int = 26) -> str:
     return shorten(visible(name), length)
 
 
-def log_ticks(axis: Any, low: float, high: float, most: int) -> None:
-    """Put ticks at powers of ten on a logarithmic axis, at most so many, written as numbers."""
-    first, last = math.ceil(math.log10(low) - 1e-9), math.floor(math.log10(high) + 1e-9)
-    step = max(1, math.ceil((last - first + 1) / most))
-    powers = [power for power in range(first, last + 1) if power % step == 0]
-    if len(powers) < 2:
-        return
-    axis.set_ticks([10.0**power for power in powers], [_power(power) for power in powers])
-
-
-def _power(power: int) -> str:
-    if -3 <= power <= 3:
-        return number(10.0**power).rstrip("0").rstrip(".") if power < 1 else str(10**power)
-    return "10" + str(power).translate(str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹"))
-
-
 @contextmanager
 def _quiet_style(salt: str) -> Iterator[None]:
     from matplotlib import rc_context
 
-    with rc_context({**_STYLE, "svg.hashsalt": salt}), warnings.catch_warnings():
+    style: dict[Any, Any] = {**_STYLE, "svg.hashsalt": salt}
+    with rc_context(style), warnings.catch_warnings():
         # The page's font has letters that matplotlib's own, which only measures, may lack.
         warnings.filterwarnings("ignore", message="Glyph .* missing from font")
         yield
@@ -218,15 +204,15 @@ def _restyle(element: ET.Element) -> None:
             element.set(attribute, _DECIMALS.sub(r"\1", element.attrib[attribute]))
 
 
-def grid_of(n: int, width: int) -> tuple[int, int]:
+def _grid_of(n: int, width: int) -> tuple[int, int]:
     """Return rows and columns for panels of a chart."""
     columns = min(n, 3 if width == _WIDE else 1 if n <= 3 else 2)
     return math.ceil(n / columns), columns
 
 
-def panels(width: int, n: int, height: int) -> tuple[Figure, Sequence[Axes]]:
+def panels(width: int, n: int, height: int) -> tuple[Figure, list[Axes]]:
     """Return a figure of equal panels with common axes, and the axes in order."""
-    n_rows, n_columns = grid_of(n, width)
+    n_rows, n_columns = _grid_of(n, width)
     figure = new_figure(width, height * n_rows + 24)
     axes = figure.subplots(n_rows, n_columns, sharex=True, sharey=True, squeeze=False).ravel().tolist()
     for unused in axes[n:]:

@@ -230,8 +230,8 @@ def _metric(directory: Path, columns: Sequence[str]) -> str:
     others = [name for name in columns if name not in _NO_DIVERGENCE and not name.startswith("overlap_")]
     if not others:
         raise InputError(
-            f"{directory} was scored without a divergence (its columns are {', '.join(columns)}); score it again with kl "
-            "among the --metrics"
+            f"{directory} was scored without a divergence (its columns are {', '.join(columns)}); score it again with "
+            "kl among the --metrics"
         )
     return others[0]
 
@@ -252,9 +252,7 @@ def _scored(name: str, item: Mapping[str, Any]) -> Scored:
         buckets,
         None
         if not above
-        else Above(
-            str(above["metric"]), float(above["ratio"]), _estimate(above["difference"]), bool(above["above"])
-        ),
+        else Above(str(above["metric"]), float(above["ratio"]), _estimate(above["difference"]), bool(above["above"])),
     )
 
 
@@ -285,9 +283,13 @@ def _statistic(item: Mapping[str, Any]) -> Statistic:
 
 def _distribution(item: Mapping[str, Any]) -> Distribution:
     return Distribution(
-        _estimate(item["mean"]),
-        *(int(item[name]) for name in ("n_finite", "n_infinite", "n_nan")),
-        *(float(item[name]) for name in ("minimum", "maximum", "median")),
+        mean=_estimate(item["mean"]),
+        n_finite=int(item["n_finite"]),
+        n_infinite=int(item["n_infinite"]),
+        n_nan=int(item["n_nan"]),
+        minimum=float(item["minimum"]),
+        maximum=float(item["maximum"]),
+        median=float(item["median"]),
         percentiles={str(percent): float(value) for percent, value in item["percentiles"].items()},
     )
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from . import charts, tables
+from . import charts, courses, tables
 from .figures import Chart
 from .gather import Run
 from .origin import command, environment, files
@@ -22,6 +22,8 @@ from .worst import n_worst, worst_rows
 
 __all__ = ["render"]
 
+# Candidates in charts and among the rows that moved most, the nearest first; tables have all.
+_MOST_SHOWN = 24
 _EXPONENT = re.compile(r"\d[\d.]*e-\d+")
 _TEMPLATES = Path(__file__).parent / "templates"
 
@@ -55,7 +57,7 @@ def render(run: Run, rows: Rows, verdict: Verdict, texts: Sequence[str] | None) 
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
     from markupsafe import Markup
 
-    shown = run.nearest_first()[: charts.MOST_SHOWN]
+    shown = run.nearest_first()[:_MOST_SHOWN]
     most = n_worst(len(run.candidates))
     tallies = tally(run, rows, most)
     sections = [
@@ -68,9 +70,9 @@ def render(run: Run, rows: Rows, verdict: Verdict, texts: Sequence[str] | None) 
                 _unknown(shown, tallies)),
         Section("position", "Along the position",
                 "Errors that build up with the context show as a line that rises. The band is one standard error.",
-                _given(charts.profiles(run, shown, tallies)), []),
+                _given(courses.profiles(run, shown, tallies)), []),
         *(
-            Section(name, title, lead, _given(charts.by_bucket(run, shown, kind, what)),
+            Section(name, title, lead, _given(courses.by_bucket(run, shown, kind, what)),
                     _given(tables.bucket_table(run, kind, what)))
             for kind, name, title, what, lead in _BUCKETS
         ),

@@ -79,7 +79,9 @@ def _estimate(estimate: Estimate | None, write: object) -> Cell:
     if ends is None:
         return Cell(write(estimate.value))
     low, high = write(ends[0]), write(ends[1])
-    return Cell(write(estimate.value), f"{low.removesuffix(' %')} to {high}" if high.endswith(" %") else f"{low} to {high}")
+    return Cell(
+        write(estimate.value), f"{low.removesuffix(' %')} to {high}" if high.endswith(" %") else f"{low} to {high}"
+    )
 
 
 def _named(scored: Scored, name: str) -> Cell:

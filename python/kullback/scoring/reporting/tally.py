@@ -95,13 +95,14 @@ class Profile:
 
     def points(self) -> tuple[Floats, Floats, Floats]:
         """Return middle position, mean and standard error of the bins that have rows."""
-        n, total, squares = self._sums
+        n, total, squares = self._sums[0], self._sums[1], self._sums[2]
         used = n > 0
         n = n[used]
         means = total[used] / n
         with np.errstate(invalid="ignore", divide="ignore"):
             errors = np.sqrt(np.maximum(squares[used] / n - means**2, 0) / (n - 1))
-        return np.flatnonzero(used) * self.width + (self.width - 1) / 2, means, errors
+        middles = np.flatnonzero(used).astype(np.float64) * self.width + (self.width - 1) / 2
+        return middles, means, errors
 
 
 class Density:
@@ -203,7 +204,9 @@ def _columns(
 ) -> Iterator[tuple[Floats, NDArray[np.int64] | None, tuple[Floats, Floats] | None]]:
     names = [run.metric, "group", *(("log_prob_p", "delta_prob") if targets else ())]
     for n, batch in rows.batches(name, names):
-        values = [None if (column := batch[item]) is None else column.astype(np.float64) for item in names if item != "group"]
+        values = [
+            None if (column := batch[item]) is None else column.astype(np.float64) for item in names if item != "group"
+        ]
         target = None
         if targets and values[1] is not None and values[2] is not None:
             target = values[1], values[2]

@@ -27,10 +27,10 @@ _DEFINITIONS = {
     "jeffreys": ("Jeffreys", "KL(p‖q) + KL(q‖p), in nats."),
     "total_variation": ("total variation", "½ Σ |p − q|, between 0 and 1."),
     "squared_hellinger": ("squared Hellinger", "½ Σ (√p − √q)², between 0 and 1."),
-    "top1_p": ("same top token", "share of rows in which both give the highest probability to the same token (the first "
-               "of equals)."),
-    "log_prob_p": ("perplexity ratio", "exp of the mean of ln p(target) − ln q(target): how many times as perplexed the "
-                   "candidate is by the text. The rows are paired, so the interval is that of the difference."),
+    "top1_p": ("same top token", "share of rows in which both give the highest probability to the same token, the "
+               "first of equals."),
+    "log_prob_p": ("perplexity ratio", "exp of the mean of ln p(target) − ln q(target): how many times as perplexed "
+                   "by the text the candidate is. The rows are paired, so the interval is that of the difference."),
     "delta_prob": ("Δp", "q(target) − p(target): what the probability of the token that really followed gained or "
                    "lost. RMS Δp is the root of its mean square."),
 }  # fmt: skip

@@ -222,26 +222,15 @@ def _counts(ranked: Sequence[Scored], metric: str) -> list[Finding]:
     zero = "the candidate gives 0 to a token that the reference does not"
     why = zero if metric == "kl" else "one gives 0 to a token that the other does not"
     for scored, column in zip(ranked, columns, strict=True):
-        if column is None:
-            continue
-        rest = "; its mean is over the others" if column.n_finite else ""
-        name, label = visible(scored.name), metric_label(metric)
-        if column.n_infinite:
-            findings.append(
-                Finding(
-                    "bad",
-                    f"in {_share(column.n_infinite, scored.n_rows)} the {label} is infinite ({why}){rest}.",
-                    name,
-                )
+        pieces = []
+        if column is not None and column.n_infinite:
+            pieces.append(
+                f"the {metric_label(metric)} is infinite in {_share(column.n_infinite, scored.n_rows)}: {why}"
             )
-        if column.n_nan:
-            findings.append(
-                Finding(
-                    "bad",
-                    f"{_share(column.n_nan, scored.n_rows)} have no distribution to compare (NaN), and are in no mean.",
-                    name,
-                )
-            )
+        if column is not None and column.n_nan:
+            pieces.append(f"no distribution to compare (NaN) in {_share(column.n_nan, scored.n_rows)}")
+        if pieces:
+            findings.append(Finding("bad", f"{'; '.join(pieces)}. No mean includes them.", visible(scored.name)))
     return findings
 
 

@@ -10,12 +10,14 @@ from typing import Any
 from .gather import Run, Scored
 from .rows import Rows
 from .tally import Tally
-from .words import number, visible
+from .words import number, shorten, visible
 
 __all__ = ["Token", "WorstRow", "n_worst", "worst_rows"]
 
 # Targets shown before a row's own, and after it.
 _BEFORE, _AFTER = 12, 3
+# Letters of a token: longer ones are rules of dashes, and worse.
+_LONGEST = 48
 
 
 @dataclass(frozen=True)
@@ -79,9 +81,7 @@ def worst_rows(
             chosen[scored.name] = list(zip(worst.rows[moved].tolist(), worst.values[moved].tolist(), strict=True))
     if not chosen:
         return {}
-    around = {
-        near for items in chosen.values() for row, _ in items for near in range(row - _BEFORE, row + _AFTER + 1)
-    }
+    around = {near for items in chosen.values() for row, _ in items for near in range(row - _BEFORE, row + _AFTER + 1)}
     # Targets and groups are the same for every candidate.
     neighbours = rows.take(next(iter(chosen)), sorted(around), ["group", "target"])
     columns = [name for name in ("top1_p", "top1_q", "log_prob_p", "log_prob_q") if name in run.columns]
@@ -93,7 +93,11 @@ def worst_rows(
 
 
 def _row(
-    row: int, value: float, around: Mapping[int, Mapping[str, Any]], detail: Mapping[str, Any], texts: Sequence[str] | None
+    row: int,
+    value: float,
+    around: Mapping[int, Mapping[str, Any]],
+    detail: Mapping[str, Any],
+    texts: Sequence[str] | None,
 ) -> WorstRow:
     own = around[row]
 
@@ -123,7 +127,7 @@ def _token(identifier: int | None, texts: Sequence[str] | None) -> Token | None:
         return None
     if texts is None or identifier >= len(texts):
         return Token(str(identifier), is_text=False)
-    return Token(visible(texts[identifier]), is_text=True)
+    return Token(shorten(visible(texts[identifier]), _LONGEST), is_text=True)
 
 
 def _probability(log_prob: float | None) -> str:
