@@ -1,6 +1,7 @@
 """Finished runs to report on, small and of every kind, and what a later version may write into their summaries."""
 
 import copy
+import itertools
 import json
 
 import numpy as np
@@ -50,7 +51,7 @@ def estimate(value, low, high):
 
 def distribution(value):
     """Return the distribution of a column as it stands in ``summary.json``."""
-    percentiles = {name: value for name in "0.1 1 5 10 25 50 75 90 95 99 99.9".split()}
+    percentiles = dict.fromkeys(["0.1", "1", "5", "10", "25", "50", "75", "90", "95", "99", "99.9"], value)
     counts = {"n_finite": 50, "n_infinite": 0, "n_nan": 0}
     ends = {"minimum": 0.0, "maximum": 3 * value, "median": value}
     return {"mean": estimate(value, 0.8 * value, 1.2 * value), **counts, **ends, "percentiles": percentiles}
@@ -67,7 +68,7 @@ def extend(out):
         candidate["buckets"] = {
             "top1_prob_p": [
                 {"low": low, "high": high, "n_rows": 40, "statistics": {"kl": distribution(mean * (2 - high))}}
-                for low, high in zip(edges, edges[1:], strict=False)
+                for low, high in itertools.pairwise(edges)
             ],
             "token_class": [
                 {"name": name, "n_rows": 60, "statistics": {"kl": distribution(mean * factor)}}

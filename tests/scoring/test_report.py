@@ -1,6 +1,7 @@
 """The page of a report, read by a parser of HTML: what stands in it, in which order, and that nothing foreign runs."""
 
 import html as html_escapes
+import itertools
 import json
 import re
 import subprocess
@@ -76,9 +77,9 @@ def test_the_verdict_says_what_the_summary_says(extended):
     out, result, _, _ = extended
     statistics = json.loads((out / "summary.json").read_text())["candidates"]["q0"]["statistics"]
     mean = statistics["kl"]["mean"]
-    assert result.verdict[0] == f"q0 stays nearest to the reference: mean KL divergence {mean['value']:.2e} nats.".replace(
-        "e-0", "e-"
-    )
+    assert result.verdict[
+        0
+    ] == f"q0 stays nearest to the reference: mean KL divergence {mean['value']:.2e} nats.".replace("e-0", "e-")
     sentence = next(text for text in result.verdict if text.startswith("q0: "))
     assert f"95 % interval {mean['low']:.2e} to {mean['high']:.2e}".replace("e-0", "e-") in sentence
     assert f"{100 * statistics['same_top']['value']:.2f}" in sentence or "100 % of rows" in sentence
@@ -119,7 +120,7 @@ def test_landmarks_headings_and_charts_have_names(extended):
     assert document.get("lang") == "en"
     assert [len(list(document.iter(XHTML + tag))) for tag in ("header", "nav", "main", "footer", "h1")] == [1] * 5
     levels = [int(element.tag[-1]) for element in document.iter() if re.fullmatch(XHTML + "h[1-6]", str(element.tag))]
-    assert all(after - before <= 1 for before, after in zip(levels, levels[1:], strict=False))
+    assert all(after - before <= 1 for before, after in itertools.pairwise(levels))
     charts = list(document.iter(f"{SVG}svg"))
     assert [chart.get("class") for chart in charts] == ["wide", "narrow"] * 6
     for chart in charts:
@@ -271,16 +272,21 @@ def test_one_row(tmp_path):
     assert "interval" not in " ".join(result.verdict[:-1])
 
 
-def test_many_candidates(tmp_path):
-    out = report_runs.make(tmp_path, np.geomspace(0.01, 2, 30), rows=36, names=[f"n{i:02}" for i in range(30)])
+def test_many_candidates(tmp_path, monkeypatch):
+    from kullback.scoring.reporting import page
+
+    monkeypatch.setattr(page, "_MOST_SHOWN", 6)
+    out = report_runs.make(tmp_path, np.geomspace(0.01, 2, 8), rows=36)
+    report_runs.extend(out)
     result = kb.report(out)
     document, text = parse(result.path)
-    assert result.size < 3_000_000
-    assert "The table has the 25 candidates between these." in result.verdict
-    assert [item["name"] for item in result.candidates][0] == "n00"
+    assert "The table has the 3 candidates between these." in result.verdict
+    assert [item["name"] for item in result.candidates] == [f"q{number}" for number in range(8)]
     table = next(document.iter(f"{XHTML}table"))
-    assert len(table.findall(f"{XHTML}tbody/{XHTML}tr")) == 30
-    assert "Charts and rows show the 24 nearest; tables have the other 6 too." in text
+    assert len(table.findall(f"{XHTML}tbody/{XHTML}tr")) == 9  # and the noise floor
+    assert "Charts and rows show the 6 nearest; tables have the other 2 too." in text
+    panels = sections(document)["Along the position"].find(f".//{SVG}svg")
+    assert {f"q{number}" for number in range(6)} <= {words(text) for text in panels.iter(f"{SVG}text")}
 
 
 def test_worst_rows_are_the_worst_in_their_context(tmp_path):
