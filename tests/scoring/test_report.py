@@ -424,3 +424,10 @@ def test_the_page_is_utf8_and_escapes_survive_a_round_trip(extended):
     assert 'charset="utf-8"' in text
     assert html_escapes.unescape("&lt;script&gt;alert(1)&lt;/script&gt;") in html_escapes.unescape(text)
     assert result.to_dict()["bytes"] == len(text.encode())
+
+
+def test_a_new_run_takes_the_old_page_away(tmp_path):
+    out = report_runs.make(tmp_path, [0.1], rows=12)
+    page = kb.report(out).path
+    kb.score(tmp_path / "reference.npy", tmp_path / "q0.npy", out, metrics="kl", overwrite=True)
+    assert not page.exists()
