@@ -8,6 +8,7 @@ import subprocess
 import sys
 
 import html5lib
+import matplotlib
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -332,6 +333,21 @@ def test_the_same_run_gives_the_same_page(tmp_path):
     out = report_runs.make(tmp_path, [0.1, 0.2])
     first = kb.report(out).path.read_bytes()
     assert kb.report(out, tmp_path / "page.html").path.read_bytes() == first
+
+
+def test_the_callers_matplotlib_style_is_neither_used_nor_changed(tmp_path):
+    out = report_runs.make(tmp_path, [0.1, 0.2])
+    first = kb.report(out).path.read_bytes()
+    mine = {
+        "svg.fonttype": "path",
+        "font.size": 40,
+        "figure.facecolor": "red",
+        "axes.prop_cycle": "cycler('color', 'r')",
+    }
+    with matplotlib.rc_context(mine):
+        before = dict(matplotlib.rcParams)
+        assert kb.report(out).path.read_bytes() == first
+        assert dict(matplotlib.rcParams) == before
 
 
 def test_rows_in_several_parts_give_the_same_page(tmp_path, monkeypatch):

@@ -64,7 +64,7 @@ _SVG = "http://www.w3.org/2000/svg"
 _HREF = "{http://www.w3.org/1999/xlink}href"
 _REFERENCE = re.compile(r"url\(#([^)]+)\)")
 _DECIMALS = re.compile(r"(\d\.\d{2})\d+")
-_STYLE = {
+_STYLE: dict[Any, Any] = {
     "font.size": 12,
     "axes.labelsize": 12,
     "axes.titlesize": 12,
@@ -140,10 +140,11 @@ def label(name: str, length: int = 26) -> str:
 
 @contextmanager
 def _quiet_style(salt: str) -> Iterator[None]:
-    from matplotlib import rc_context
+    from matplotlib import rc_context, rcdefaults, rcParams
 
-    style: dict[Any, Any] = {**_STYLE, "svg.hashsalt": salt}
-    with rc_context(style), warnings.catch_warnings():
+    with rc_context(), warnings.catch_warnings():
+        rcdefaults()  # whatever style the caller has set
+        rcParams.update({**_STYLE, "svg.hashsalt": salt})
         # The page's font has letters that matplotlib's own, which only measures, may lack.
         warnings.filterwarnings("ignore", message="Glyph .* missing from font")
         yield
@@ -169,7 +170,6 @@ def _svg(name: str, text: str, width: int, paint: Callable[[int], Figure]) -> st
             "aria-label": text,
         }
     )
-    ET.register_namespace("", _SVG)
     return ET.tostring(root, encoding="unicode")
 
 
@@ -191,14 +191,15 @@ def _strip(root: ET.Element) -> None:
 
 
 def _restyle(element: ET.Element) -> None:
-    """Put CSS variables for stand-in colours, and two decimals for six."""
+    """Put CSS variables for stand-in colours, and two decimals for six; HTML knows SVG without its namespace."""
+    element.tag = element.tag.removeprefix(f"{{{_SVG}}}")
     if _HREF in element.attrib:
         element.set("href", element.attrib.pop(_HREF))
     style = element.get("style")
     if style is not None:
         for colour, variable in _VARIABLES.items():
             style = style.replace(colour, f"var({variable})")
-        element.set("style", re.sub(r"font-family:[^;]*;?|(?<=font: )([\d. a-z]*px)[^;]*", r"\1", style))
+        element.set("style", re.sub(r"font-family:[^;]*;?", "", style))
     for attribute in ("d", "x", "y", "points"):
         if attribute in element.attrib:
             element.set(attribute, _DECIMALS.sub(r"\1", element.attrib[attribute]))

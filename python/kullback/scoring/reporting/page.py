@@ -65,7 +65,7 @@ def render(run: Run, rows: Rows, verdict: Verdict, texts: Sequence[str] | None) 
                 _given(charts.distributions(run, shown, tallies)), _given(tables.percentile_table(run))),
         Section("changes", "Probability of the token that followed",
                 "Above the line the candidate gives the token more probability than the reference, below it less. "
-                "Quantisation that only adds noise scatters to both sides; a cloud that sags means lost knowledge.",
+                "Noise scatters to both sides alike; a cloud below the line says that it predicts this text worse.",
                 _given(charts.changes(run, shown, tallies)), _given(tables.change_table(run)),
                 _unknown(shown, tallies)),
         Section("position", "Along the position",
