@@ -323,9 +323,10 @@ def test_the_command_of_the_page_makes_the_run_again(tmp_path):
     out = report_runs.make(tmp_path, [0.1], metrics="kl,js", rows=24)
     document, _ = parse(kb.report(out).path)
     again = tmp_path / "again"
-    command = words(next(document.iter(f"{XHTML}pre"))).replace(f"--out {out}", f"--out {again}")
-    command = command.replace("kullback score", f"{sys.executable} -m kullback.scoring score", 1)
-    subprocess.run(command, shell=True, check=True, capture_output=True)
+    command = "".join(next(document.iter(f"{XHTML}pre")).itertext()).replace(str(out), str(again))
+    command = command.replace("kullback ", f"{sys.executable} -m kullback.scoring ")
+    subprocess.run(command.replace("\n", " && "), shell=True, check=True, capture_output=True)
+    assert (again / "report.html").exists()
     assert (again / "summary.json").read_text() == (out / "summary.json").read_text()
 
 

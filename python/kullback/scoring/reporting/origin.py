@@ -23,7 +23,7 @@ _FLAGS: dict[str, tuple[str, Any]] = {
 
 
 def command(run: Run) -> str:
-    """Return the ``kullback score`` command of a run, for a POSIX shell."""
+    """Return the commands that make the run and its page again, for a POSIX shell."""
     paths = _mapping(run.manifest.get("paths"))
     reference = str(paths.get("reference", run.summary.get("reference", "REFERENCE")))
     parts = ["kullback", "score", reference, *(scored.path for scored in run.candidates.values())]
@@ -40,7 +40,8 @@ def command(run: Run) -> str:
         if raw.get("offset"):
             parts += ["--offset", str(raw["offset"])]
     parts += ["--out", str(run.directory)]
-    return visible(" ".join(shlex.quote(part) for part in parts))
+    lines = (parts, ["kullback", "report", str(run.directory)])
+    return "\n".join(visible(" ".join(shlex.quote(part) for part in line)) for line in lines)
 
 
 def files(run: Run) -> list[tuple[str, str, str, str]]:

@@ -104,7 +104,7 @@ def render(run: Run, rows: Rows, verdict: Verdict, texts: Sequence[str] | None) 
         has_texts=texts is not None,
         metric=metric_symbol(run.metric),
         paired=tables.paired_table(run),
-        definitions=definitions(run, run.columns),
+        definitions=definitions(run),
         command=command(run),
         files=files(run),
         environment=environment(run),
@@ -154,7 +154,8 @@ def _facts(run: Run) -> list[tuple[str, str]]:
 def _distribution_lead(run: Run) -> str:
     return (
         "A mean hides its tail: most tokens hardly move, and a few move far. Each strip is a candidate, its height the "
-        f"number of rows; all {plural(run.n_rows, 'row')} are in it, the smallest in its first bin."
+        f"number of rows. All {plural(run.n_rows, 'row')} are in it; what is smaller than the axis shows stands at its "
+        "left end."
     )
 
 

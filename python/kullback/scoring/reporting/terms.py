@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from .gather import Run
 
 __all__ = ["definitions", "metric_label", "metric_symbol", "unit"]
@@ -51,9 +49,10 @@ def unit(name: str) -> str:
     return " nats" if name in _METRICS and _METRICS[name][2] else ""
 
 
-def definitions(run: Run, columns: Sequence[str]) -> list[tuple[str, str]]:
-    """Return the definitions of what a report on these columns shows."""
-    found = [_DEFINITIONS[name] for name in columns if name in _DEFINITIONS]
+def definitions(run: Run) -> list[tuple[str, str]]:
+    """Return the definitions of what a report shows."""
+    shown = (run.metric, "top1_p", "log_prob_p", "delta_prob")
+    found = [_DEFINITIONS[name] for name in shown if name in _DEFINITIONS and name in run.columns]
     if run.summary.get("kld_rule") == "llama.cpp":
         found.append(
             (
