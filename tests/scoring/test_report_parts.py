@@ -11,12 +11,10 @@ import report_runs
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kullback.scoring import InputError
 from kullback.scoring.reporting import words
 from kullback.scoring.reporting.gather import gather
 from kullback.scoring.reporting.tally import Density, LogHistogram, Profile, Worst
 from kullback.scoring.reporting.verdict import give_verdict
-from kullback.scoring.token_texts import read_token_texts
 
 FLOATS = st.floats(allow_nan=True, allow_infinity=True, width=32) | st.sampled_from([0.0, 1.0, math.inf, math.nan])
 
@@ -228,38 +226,3 @@ def test_warnings_and_missing_groups_are_told(close_run, tmp_path):
     sentences = verdict(close_run, tmp_path, change).sentences()
     assert "Warning of the run: q.npy is truncated␇" in sentences
     assert "Without groups of rows the intervals take rows as independent, and are too narrow." in sentences
-
-
-# --- token texts ------------------------------------------------------------------------------------------------------
-
-
-def test_texts_of_every_form(tmp_path):
-    path = tmp_path / "texts.json"
-    path.write_text(json.dumps(["<s>", " the", "\ud800"]))
-    assert read_token_texts(path) == ["<s>", " the", "\ud800"]
-    lines = tmp_path / "vocab.txt"
-    lines.write_text("<s>\n the\n\n[x", encoding="utf-8")
-    assert read_token_texts(lines) == ["<s>", " the", "", "[x"]
-
-
-def test_tokenizers_of_the_library(tmp_path):
-    tokenizers = pytest.importorskip("tokenizers")
-    vocabulary = {"Ġthe": 0, "cat": 1, "Ċ": 2, "Ã": 3}
-    tokenizer = tokenizers.Tokenizer(tokenizers.models.BPE(vocabulary, []))
-    tokenizer.decoder = tokenizers.decoders.ByteLevel()
-    tokenizer.add_special_tokens(["<|end|>"])
-    tokenizer.save(str(tmp_path / "bytes.json"))
-    assert read_token_texts(tmp_path / "bytes.json") == [" the", "cat", "\n", "\\xc3", "<|end|>"]
-    tokenizer = tokenizers.Tokenizer(tokenizers.models.Unigram([("<unk>", 0.0), ("▁the", -1.0)], 0))
-    tokenizer.save(str(tmp_path / "unigram.json"))
-    assert read_token_texts(tmp_path / "unigram.json") == ["<unk>", " the"]
-
-
-@pytest.mark.parametrize("content", [b"{", b"[1, 2]", b"{}", b'{"model": {"vocab": {"a": -1}}}', b"\xff\xfe", b"3"])
-def test_other_files_are_refused(tmp_path, content):
-    path = tmp_path / "texts.json"
-    path.write_bytes(content)
-    with pytest.raises(InputError, match="holds no token texts"):
-        read_token_texts(path)
-    with pytest.raises(InputError, match="cannot be read"):
-        read_token_texts(tmp_path / "missing")

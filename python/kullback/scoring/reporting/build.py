@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
@@ -17,6 +17,7 @@ from .gather import Run, gather
 from .intervals import interval
 from .rows import Rows
 from .verdict import give_verdict
+from .worst import Texts
 
 __all__ = ["Report", "report"]
 
@@ -124,11 +125,13 @@ def _write(file: Any, content: bytes) -> None:
     file.write(content)
 
 
-def _texts(run: Run, given: str | PathLike[str] | None) -> Sequence[str] | None:
+def _texts(run: Run, given: str | PathLike[str] | None) -> Texts | None:
     """Return the texts of tokens: those given, or those of the run if its file is still there."""
     if given is not None:
         return read_token_texts(Path(given))
     known = run.manifest.get("token_texts")
+    if isinstance(known, Mapping):
+        known = known.get("path")
     if isinstance(known, str) and Path(known).is_file():
         return read_token_texts(Path(known))
     return None

@@ -18,7 +18,7 @@ from .tally import tally
 from .terms import definitions, metric_symbol
 from .verdict import Verdict
 from .words import count, plural, visible
-from .worst import n_worst, worst_rows
+from .worst import Texts, n_worst, worst_rows
 
 __all__ = ["render"]
 
@@ -40,7 +40,7 @@ class Section:
     note: str = ""
 
 
-def render(run: Run, rows: Rows, verdict: Verdict, texts: Sequence[str] | None) -> str:
+def render(run: Run, rows: Rows, verdict: Verdict, texts: Texts | None) -> str:
     """Return the page of a run as one HTML document that refers to nothing outside it.
 
     Parameters
@@ -51,7 +51,7 @@ def render(run: Run, rows: Rows, verdict: Verdict, texts: Sequence[str] | None) 
         Its parts, which are read once.
     verdict : Verdict
         What stands first.
-    texts : sequence of str, optional
+    texts : Texts, optional
         Text of each token id.
     """
     from jinja2 import Environment, FileSystemLoader, StrictUndefined

@@ -5,19 +5,26 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 from .gather import Run, Scored
 from .rows import Rows
 from .tally import Tally
 from .words import number, shorten, visible
 
-__all__ = ["Token", "WorstRow", "n_worst", "worst_rows"]
+__all__ = ["Texts", "Token", "WorstRow", "n_worst", "worst_rows"]
 
 # Targets shown before a row's own, and after it.
 _BEFORE, _AFTER = 12, 3
 # Letters of a token: longer ones are rules of dashes, and worse.
 _LONGEST = 48
+
+
+class Texts(Protocol):
+    """The text of each token id."""
+
+    def __len__(self) -> int: ...
+    def __getitem__(self, token: int, /) -> str: ...
 
 
 @dataclass(frozen=True)
@@ -51,7 +58,7 @@ def n_worst(n_candidates: int) -> int:
 
 
 def worst_rows(
-    run: Run, rows: Rows, shown: Sequence[Scored], tallies: Mapping[str, Tally], texts: Sequence[str] | None
+    run: Run, rows: Rows, shown: Sequence[Scored], tallies: Mapping[str, Tally], texts: Texts | None
 ) -> dict[str, list[WorstRow]]:
     """Read the worst rows of every candidate shown, and the targets around them.
 
@@ -65,7 +72,7 @@ def worst_rows(
         Candidates.
     tallies : mapping of str to Tally
         Which rows are worst.
-    texts : sequence of str, optional
+    texts : Texts, optional
         Text of each token id.
 
     Returns
@@ -97,7 +104,7 @@ def _row(
     value: float,
     around: Mapping[int, Mapping[str, Any]],
     detail: Mapping[str, Any],
-    texts: Sequence[str] | None,
+    texts: Texts | None,
 ) -> WorstRow:
     own = around[row]
 
@@ -122,7 +129,7 @@ def _row(
     )
 
 
-def _token(identifier: int | None, texts: Sequence[str] | None) -> Token | None:
+def _token(identifier: int | None, texts: Texts | None) -> Token | None:
     if identifier is None or identifier < 0:
         return None
     if texts is None or identifier >= len(texts):
