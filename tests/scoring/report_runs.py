@@ -86,8 +86,8 @@ def extend(out):
          "better": None, "confidence": 0.95},
     ]  # fmt: skip
     summary["thresholds"] = [
-        {"expression": "kl.mean <= 0.01", "candidate": names[0], "value": 0.0001, "failed": False},
-        {"expression": "kl.mean <= 0.01", "candidate": names[1], "value": "Infinity", "failed": True},
+        {"expression": "kl.mean > 0.01", "candidate": names[0], "value": 0.0001, "failed": False},
+        {"expression": "kl.mean > 0.01", "candidate": names[1], "value": "Infinity", "failed": True},
     ]
     path.write_text(json.dumps(summary))
 

@@ -329,6 +329,27 @@ def test_the_command_of_the_page_makes_the_run_again(tmp_path):
     assert (again / "summary.json").read_text() == (out / "summary.json").read_text()
 
 
+def test_the_command_has_every_file_and_option(tmp_path):
+    out = report_runs.make(tmp_path, [0.1, 0.2], rows=24)
+    report_runs.extend(out)
+    manifest = json.loads((out / "manifest.json").read_text())
+    manifest["paths"]["noise floor"] = "again now.npy"
+    manifest["token_texts"] = "vocab.txt"
+    manifest["identity"]["options"] |= {"tail": "bounds", "temperature": 0.5, "raw": {"dtype": "f4", "shape": [-1, 40]}}
+    (out / "manifest.json").write_text(json.dumps(manifest))
+    command = words(next(parse(kb.report(out).path)[0].iter(f"{XHTML}pre")))
+    for option in (
+        "--noise-floor 'again now.npy'",
+        "--token-texts vocab.txt",
+        "--fail-if 'kl.mean > 0.01'",
+        "--tail bounds",
+        "--temperature 0.5",
+        "--dtype f4 --shape -1,40",
+        "--group-size 12",
+    ):
+        assert command.count(option) == 1
+
+
 def test_the_same_run_gives_the_same_page(tmp_path):
     out = report_runs.make(tmp_path, [0.1, 0.2])
     first = kb.report(out).path.read_bytes()

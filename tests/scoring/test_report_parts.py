@@ -211,7 +211,7 @@ def test_a_candidate_with_infinite_rows_is_not_the_nearest(close_run, tmp_path):
 
 
 def test_thresholds_all_passed(close_run, tmp_path):
-    entry = {"expression": "kl.mean <= 1", "candidate": "q0", "value": 0.01, "failed": False}
+    entry = {"expression": "kl.mean > 1", "candidate": "q0", "value": 0.01, "failed": False}
     found = verdict(close_run, tmp_path, lambda summary: summary.update(thresholds=[entry, entry]))
     assert found.findings[0].tone == "good"
     assert str(found.findings[0]) == "Passed: 2 thresholds."

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
+from ..._core.registry import divergence_names
 from ..errors import InputError, reason_of
 from ..manifest import SCHEMA_VERSION
 from ..statistics import Distribution, Estimate
@@ -23,11 +25,10 @@ Statistic = Distribution | Estimate
 
 # What a report may be about, the most telling first; all are divergences that are 0 for equal rows.
 _DIVERGENCES = ("kl", "reverse_kl", "js", "jeffreys", "total_variation", "squared_hellinger")
-# Columns of a comparison that are not.
-_NO_DIVERGENCE = {
-    *("entropy_p", "entropy_q", "cross_entropy", "top1_p", "top1_q", "log_prob_p", "log_prob_q", "delta_prob"),
-    *("rank_p", "rank_q", "acceptance_rate"),
-}
+# Where only the most probable tokens are known, a column may be a bound of its divergence.
+_BOUND = re.compile("_(low|high)$")
+# Names in the registry of divergences that are none: they are not 0 for equal rows.
+_NO_DIVERGENCE = {"acceptance_rate", "cross_entropy"}
 
 
 @dataclass(frozen=True)
@@ -87,7 +88,7 @@ class Paired:
 
 @dataclass(frozen=True)
 class Threshold:
-    """A condition that the run was given, and what became of it."""
+    """A condition under which a candidate fails, and what became of it."""
 
     expression: str
     candidate: str
@@ -227,7 +228,8 @@ def _metric(directory: Path, columns: Sequence[str]) -> str:
     for name in _DIVERGENCES:
         if name in columns:
             return name
-    others = [name for name in columns if name not in _NO_DIVERGENCE and not name.startswith("overlap_")]
+    known = {*divergence_names()} - _NO_DIVERGENCE
+    others = [name for name in columns if _BOUND.sub("", name.partition(":")[0]) in known]
     if not others:
         raise InputError(
             f"{directory} was scored without a divergence (its columns are {', '.join(columns)}); score it again with "
@@ -257,7 +259,9 @@ def _scored(name: str, item: Mapping[str, Any]) -> Scored:
 
 
 def _bucket(item: Mapping[str, Any]) -> Bucket:
-    label = str(item["name"]) if "name" in item else f"{float(item['low']):g} to {float(item['high']):g}"
+    label = (
+        str(item["name"]).replace("_", " ") if "name" in item else f"{float(item['low']):g} to {float(item['high']):g}"
+    )
     return Bucket(label, int(item["n_rows"]), {key: _statistic(value) for key, value in item["statistics"].items()})
 
 

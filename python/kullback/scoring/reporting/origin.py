@@ -19,6 +19,7 @@ _FLAGS: dict[str, tuple[str, Any]] = {
     "group_size": ("--group-size", None),
     "kind": ("--input", "logits"),
     "kld_rule": ("--kld-rule", "exact"),
+    "tail": ("--tail", None),
 }
 
 
@@ -27,8 +28,13 @@ def command(run: Run) -> str:
     paths = _mapping(run.manifest.get("paths"))
     reference = str(paths.get("reference", run.summary.get("reference", "REFERENCE")))
     parts = ["kullback", "score", reference, *(scored.path for scored in run.candidates.values())]
-    if "targets" in paths:
-        parts += ["--targets", str(paths["targets"])]
+    texts = run.manifest.get("token_texts")
+    known = {"targets": paths.get("targets"), "noise-floor": paths.get("noise floor"), "token-texts": texts}
+    for flag, path in known.items():
+        if isinstance(path, str):
+            parts += [f"--{flag}", path]
+    for condition in dict.fromkeys(item.expression for item in run.thresholds):
+        parts += ["--fail-if", condition]
     options = _mapping(_mapping(run.manifest.get("identity")).get("options"))
     for name, (flag, default) in _FLAGS.items():
         value = options.get(name, default)

@@ -161,7 +161,7 @@ def paired_table(run: Run) -> Table | None:
 
 
 def threshold_table(run: Run) -> Table | None:
-    """Conditions that the run was given."""
+    """Conditions under which a candidate fails."""
     if not run.thresholds:
         return None
     rows = [
@@ -173,4 +173,4 @@ def threshold_table(run: Run) -> Table | None:
         ]
         for item in run.thresholds
     ]
-    return Table("Thresholds", ["condition", "candidate", "value", "outcome"], rows)
+    return Table("Thresholds", ["fails if", "candidate", "value", "outcome"], rows)
