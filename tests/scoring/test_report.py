@@ -165,12 +165,12 @@ def test_hostile_token_texts_are_text(extended):
 
 
 def test_hostile_names_are_text(tmp_path):
-    out = report_runs.make(tmp_path, [0.1, 0.2], names=["a", "b"])
+    out = report_runs.make(tmp_path, [0.1, 0.2], names=["alpha", "beta"])
     for name in ("summary.json", "manifest.json"):
         path = out / name
-        text = path.read_text().replace('"a"', json.dumps(report_runs.HOSTILE_NAME))
+        text = path.read_text().replace('"alpha"', json.dumps(report_runs.HOSTILE_NAME))
         path.write_text(text.replace("targets.npy", "\\u001b</pre><b>.npy"))
-    (out / "a").rename(out / report_runs.HOSTILE_NAME)
+    (out / "alpha").rename(out / report_runs.HOSTILE_NAME)
     result = kb.report(out)
     document, _ = parse(result.path)
     assert report_runs.HOSTILE_NAME in words(sections(document)["Candidates"])
