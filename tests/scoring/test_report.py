@@ -371,8 +371,9 @@ def test_the_callers_matplotlib_style_is_neither_used_nor_changed(tmp_path):
         assert dict(matplotlib.rcParams) == before
 
 
-def test_rows_in_several_parts_give_the_same_page(tmp_path, monkeypatch):
+def test_rows_in_several_parts_or_batches_give_the_same_page(tmp_path, monkeypatch):
     from kullback.scoring import plan
+    from kullback.scoring.reporting import rows
 
     whole = kb.report(report_runs.make(tmp_path / "a", [0.1, 0.9])).path.read_text()
     monkeypatch.setattr(plan, "_PART_BYTES", 7 * 40 * 4)
@@ -380,6 +381,8 @@ def test_rows_in_several_parts_give_the_same_page(tmp_path, monkeypatch):
     assert len(list((out / "q0").iterdir())) == 18
     cut = kb.report(out).path.read_text()
     assert charts_and_rows(cut) == charts_and_rows(whole)
+    monkeypatch.setattr(rows, "_BATCH", 3)
+    assert kb.report(out).path.read_text() == cut
 
 
 def charts_and_rows(page):
