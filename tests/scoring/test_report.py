@@ -400,6 +400,36 @@ def test_damaged_json_is_one_sentence(tmp_path, name, content):
     assert not list(out.glob("report.html*"))
 
 
+@pytest.mark.parametrize(
+    ("place", "value", "refused"),
+    [
+        (("statistics", "kl", "mean", "value"), None, True),
+        (("statistics", "kl", "percentiles"), [], True),
+        (("n_rows",), "many", True),
+        (("statistics",), "x", True),
+        (("statistics", "kl", "mean", "low"), "NaN", False),
+        (("statistics", "perplexity_ratio", "value"), "NaN", False),
+        (("statistics", "kl", "mean", "value"), "Infinity", False),
+        (("statistics", "delta_prob", "maximum"), 1e308, False),
+    ],
+)
+def test_odd_values_are_shown_and_wrong_ones_refused(tmp_path, place, value, refused):
+    out = report_runs.make(tmp_path, [0.1, 0.2], rows=12)
+    summary = json.loads((out / "summary.json").read_text())
+    *path, last = place
+    at = summary["candidates"]["q0"]
+    for name in path:
+        at = at[name]
+    at[last] = value
+    (out / "summary.json").write_text(json.dumps(summary))
+    if not refused:
+        parse(kb.report(out).path)
+        return
+    with pytest.raises(InputError, match=r"summary\.json or manifest\.json in .* is damaged") as caught:
+        kb.report(out)
+    assert "\n" not in str(caught.value)
+
+
 def change_rows(path):
     pq.write_table(pq.read_table(path).slice(0, 5), path)
 

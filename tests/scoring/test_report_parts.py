@@ -65,6 +65,7 @@ def test_shares_ratios_and_changes_by_hand():
         *("1.000", "1.0044", "1.233", "1.00000", "2,000", "∞", "–"),
     ]
     assert words.factor(0.99871, like=1.0044) == "0.9987"
+    assert words.factor(0.99871, like=math.nan) == "0.999"
     assert [words.points(x) for x in (0.0, 0.1234, -0.5, 1e-9, math.nan)] == ["0", "+12.34", "−50.00", "+0.00", "–"]
 
 

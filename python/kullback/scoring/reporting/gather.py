@@ -300,7 +300,9 @@ def _distribution(item: Mapping[str, Any]) -> Distribution:
 
 def _estimate(item: Mapping[str, Any]) -> Estimate:
     # Later versions may say more about an estimate than this one shows.
-    known = {field.name for field in fields(Estimate)}
-    found: dict[str, Any] = {name: None if item[name] is None else float(item[name]) for name in item if name in known}
+    known = {field.name: field.default is None for field in fields(Estimate)}  # whether it may be absent
+    found: dict[str, Any] = {
+        name: None if value is None and known[name] else float(value) for name, value in item.items() if name in known
+    }
     found["n_rows"] = int(item["n_rows"])
     return Estimate(**found)

@@ -224,4 +224,4 @@ def _change_limit(run: Run) -> float | None:
             return None
         ends = np.abs([changes.minimum, changes.maximum])
         largest = max(largest, *(float(end) for end in ends if np.isfinite(end)), 0.0)
-    return largest or 1e-9
+    return min(largest or 1e-9, 1.0)

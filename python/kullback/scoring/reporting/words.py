@@ -82,7 +82,9 @@ def factor(value: float | None, like: float | None = None) -> str:
     if value >= 1000:
         return number(value)
     distance = abs((value if like is None else like) - 1)
-    decimals = 3 if distance == 0 else min(max(3, 1 - math.floor(math.log10(distance))), 5)
+    decimals = (
+        3 if distance == 0 or not math.isfinite(distance) else min(max(3, 1 - math.floor(math.log10(distance))), 5)
+    )
     return f"{value:.{decimals}f}"
 
 
