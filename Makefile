@@ -6,7 +6,7 @@ BIN    := $(VENV)/bin
 RUST   := Cargo.toml Cargo.lock $(shell find src -name '*.rs')
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-full lint format bench bench-check valgrind docs clean
+.PHONY: help install demo test test-full lint format bench bench-check chromium valgrind docs clean
 
 help: ## List the commands
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## /\1\t/' | awk -F'\t' '{printf "  make %-11s %s\n", $$1, $$2}'
@@ -17,7 +17,7 @@ $(BIN)/maturin:
 	$(BIN)/python -m pip install --quiet 'maturin>=1.9,<2'
 
 $(VENV)/.built: $(BIN)/maturin pyproject.toml $(RUST)
-	VIRTUAL_ENV=$(CURDIR)/$(VENV) $(BIN)/maturin develop --release --extras score
+	VIRTUAL_ENV=$(CURDIR)/$(VENV) $(BIN)/maturin develop --release --extras report,score
 	@touch $@
 
 $(VENV)/.tools: $(BIN)/maturin pyproject.toml
@@ -31,10 +31,12 @@ demo: $(VENV)/.built ## Fetch a real model, quantise it, and score how far its d
 	$(BIN)/python examples/demo.py --out demo
 
 test: $(VENV)/.built $(VENV)/.tools ## Run the tests (under ten minutes on two cores)
+	-@$(MAKE) --no-print-directory chromium
 	cargo test
 	$(BIN)/python -m pytest
 
 test-full: $(VENV)/.built $(VENV)/.tools ## Run every test, with the exhaustive sweeps
+	-@$(MAKE) --no-print-directory chromium
 	cargo test --release -- --include-ignored
 	KULLBACK_TEST_PROFILE=slow $(BIN)/python -m pytest
 
@@ -58,6 +60,9 @@ bench: $(VENV)/.built ## Measure against peers and the machine's limits (see ben
 	$(BIN)/python -m pip install --quiet --group bench
 	$(BIN)/python benches/compare_peers.py
 	$(BIN)/python benches/accuracy.py
+
+chromium: # for the tests of the report, which are skipped without a browser; Debian and its kin, as root
+	command -v chromium > /dev/null || { apt-get update --quiet && apt-get install --yes --quiet chromium; }
 
 valgrind: # for bench-check; Debian and its kin, as root
 	command -v valgrind > /dev/null || { apt-get update --quiet && apt-get install --yes --quiet valgrind; }

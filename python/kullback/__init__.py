@@ -44,7 +44,7 @@ from kullback.topk import TopK, compare_topk
 from kullback.transport import sinkhorn_divergence, sinkhorn_points
 
 if TYPE_CHECKING:
-    from kullback.scoring import LogitsWriter, pack, score
+    from kullback.scoring import LogitsWriter, pack, report, score
 
 __version__ = version()
 
@@ -82,6 +82,7 @@ __all__ = [
     "pairwise",
     "renyi_divergence",
     "renyi_entropy",
+    "report",
     "sampled_kl",
     "score",
     "set_num_threads",
@@ -98,7 +99,7 @@ __all__ = [
     "value_and_grad",
 ]
 
-_LAZY = {"LogitsWriter", "pack", "score"}
+_LAZY = {"LogitsWriter", "pack", "report", "score"}
 
 
 def __getattr__(name: str) -> Any:

@@ -209,6 +209,36 @@ def test_missing_zarr_is_named(tmp_path):
     )
 
 
+def test_report(run, pair, tmp_path):
+    run("score", *pair, "--out", tmp_path / "out", "--group-size", 10)
+    status, out, errors = run("report", tmp_path / "out")
+    assert (status, errors) == (0, "")
+    assert out.startswith("q moved by a mean KL divergence of ")
+    assert f"report in {tmp_path / 'out' / 'report.html'} (" in out
+    status, out, _ = run("report", tmp_path / "out", "--html", tmp_path / "page.html", "--json")
+    found = json.loads(out)
+    assert (status, found["html"]) == (0, str(tmp_path / "page.html"))
+    assert (tmp_path / "page.html").read_bytes() == (tmp_path / "out" / "report.html").read_bytes()
+    assert found["candidates"][0]["low"] < found["candidates"][0]["mean"] < found["candidates"][0]["high"]
+    status, out, errors = run("report", tmp_path)
+    assert (status, out) == (1, "")
+    assert "is not the folder of a scoring run" in one_sentence(errors)
+    (tmp_path / "out" / "summary.json").unlink()
+    status, _, errors = run("report", tmp_path / "out", "--html", tmp_path / "other.html")
+    assert status == 1
+    assert "unfinished run, which the same kullback score command finishes" in one_sentence(errors)
+    assert not (tmp_path / "other.html").exists()
+
+
+@pytest.mark.parametrize("package", ["jinja2", "matplotlib"])
+def test_missing_report_packages_are_named(run, pair, tmp_path, monkeypatch, package):
+    run("score", *pair, "--out", tmp_path / "out")
+    monkeypatch.setitem(sys.modules, package, None)
+    status, out, errors = run("report", tmp_path / "out")
+    assert (status, out) == (1, "")
+    assert f"needs the package {package}; install it with: pip install 'kullback[report]'" in one_sentence(errors)
+
+
 def test_closed_pipe_is_quiet(pair):
     command = f"{sys.executable} -m kullback.scoring inspect {pair[0]} {pair[1]} | true"
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}

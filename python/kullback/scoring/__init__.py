@@ -11,7 +11,7 @@ Data flows one way::
       ▼ conclude    conclusion.py candidates against each other and the noise floor (paired.py), gates (thresholds.py)
 
 `writer` and `packer` go the other way: they store reference distributions in 16 bits a token (packing.py), to be read
-again by sources/packed.py.
+again by sources/packed.py. `reporting` makes a page of what `score` wrote.
 
 `engine` drives it; `cli` and `commands` are the command line.
 """
@@ -21,6 +21,7 @@ from __future__ import annotations
 from .engine import score
 from .errors import InputError, OutputError, UsageError
 from .packer import PackResult, pack
+from .reporting import Report, report
 from .result import Progress, ScoreResult
 from .sources.top_k import read_top_k
 from .summary import Summary, summarise
@@ -33,6 +34,7 @@ __all__ = [
     "OutputError",
     "PackResult",
     "Progress",
+    "Report",
     "ScoreResult",
     "Summary",
     "TokenTexts",
@@ -40,6 +42,7 @@ __all__ = [
     "pack",
     "read_token_texts",
     "read_top_k",
+    "report",
     "score",
     "summarise",
 ]

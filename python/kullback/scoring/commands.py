@@ -19,6 +19,7 @@ from .inputs import describe_file
 from .options import DEFAULT_MEMORY, ENGINES, RULES, TAILS, parse_raw
 from .packer import pack as run_pack
 from .progress import show_progress
+from .reporting.command import report
 from .sources import KINDS
 from .summary import json_safe
 from .table import rich_table
@@ -176,6 +177,7 @@ def inspect(files: tuple[str, ...], dtype: str | None, shape: str | None, offset
 
 
 kullback.add_command(bench)
+kullback.add_command(report)
 
 
 @kullback.command(cls=PlainEpilog, epilog=COMPLETION_EXAMPLES)

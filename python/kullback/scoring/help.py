@@ -4,7 +4,14 @@ from __future__ import annotations
 
 import click
 
-__all__ = ["COMPLETION_EXAMPLES", "INSPECT_EXAMPLES", "PACK_EXAMPLES", "SCORE_EXAMPLES", "PlainEpilog"]
+__all__ = [
+    "COMPLETION_EXAMPLES",
+    "INSPECT_EXAMPLES",
+    "PACK_EXAMPLES",
+    "REPORT_EXAMPLES",
+    "SCORE_EXAMPLES",
+    "PlainEpilog",
+]
 
 SCORE_EXAMPLES = """\
 Examples:
@@ -47,6 +54,17 @@ Examples:
 
   What was it made from, and what does it cost?
     kullback inspect reference.zarr
+"""
+
+REPORT_EXAMPLES = """\
+Examples:
+
+  A page about a run, as scores/report.html:
+    kullback score original.npy q8.npy q4.npy --targets tokens.npy --out scores
+    kullback report scores
+
+  Elsewhere, with the texts of tokens:
+    kullback report scores --html page.html --token-texts model/tokenizer.json
 """
 
 INSPECT_EXAMPLES = """\

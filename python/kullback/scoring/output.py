@@ -169,7 +169,8 @@ class RunDirectory:
         names = {name for name in (old if isinstance(old, list) else []) if isinstance(name, str)}
         names |= {*self._names, *([NOISE_FLOOR] if found.get("noise_floor") else [])}
         with clear_errors(self.path):
-            (self.path / "summary.json").unlink(missing_ok=True)
+            for name in ("summary.json", "report.html"):  # a page about other numbers must not stay beside the new ones
+                (self.path / name).unlink(missing_ok=True)
             for name in names:
                 folder = self.path / name
                 # A name from the file is not trusted to stay within the directory.
