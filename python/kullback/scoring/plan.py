@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from .errors import InputError
 from .inputs import Inputs
 
-__all__ = ["Part", "Plan", "make_plan"]
+__all__ = ["Missing", "Part", "Plan", "make_plan"]
 
 # A part is what may be lost when a run is killed: a fraction of a second of native work, a few seconds of NumPy.
 _PART_BYTES = 512 << 20
@@ -33,6 +33,10 @@ class Part:
     number: int
     start: int
     stop: int
+
+
+# A part, and the candidates whose columns for it are still to be made.
+Missing = tuple[Part, tuple[str, ...]]
 
 
 @dataclass(frozen=True)
