@@ -8,11 +8,11 @@ taken yet hold the workers up.
 
 from __future__ import annotations
 
-import contextlib
 import pickle
 import sys
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
+from contextlib import closing, redirect_stdout, suppress
 from typing import TYPE_CHECKING, Any
 
 from .errors import reason_of
@@ -68,16 +68,17 @@ def execute(
     output = sys.stdout
     names = {part: wanted for part, wanted in missing}
     with quiet(), connected(ray, address, int(job.library["threads"])):
-        for outcome in _outcomes(ray, job, missing):
-            if outcome.error is not None:
-                raise _as_given(outcome.error, job)
-            with contextlib.redirect_stdout(output):
-                for name, columns in outcome.columns.items():
-                    write(outcome.part, name, columns)
-                progress.add(outcome.part.stop - outcome.part.start, names[outcome.part])
+        with closing(_outcomes(ray, job, missing)) as outcomes:
+            for outcome in outcomes:
+                if outcome.error is not None:
+                    raise _as_given(outcome.error, job)
+                with redirect_stdout(output):
+                    for name, columns in outcome.columns.items():
+                        write(outcome.part, name, columns)
+                    progress.add(outcome.part.stop - outcome.part.start, names[outcome.part])
 
 
-def _outcomes(ray: Any, job: Job, missing: Sequence[Missing]) -> Iterator[Outcome]:
+def _outcomes(ray: Any, job: Job, missing: Sequence[Missing]) -> Generator[Outcome, None, None]:
     """Yield what came of each part as soon as it is there."""
     context = ray.data.DataContext.get_current().copy()
     context.enable_progress_bars = False
@@ -100,9 +101,11 @@ def _outcomes(ray: Any, job: Job, missing: Sequence[Missing]) -> Iterator[Outcom
                 compute=ray.data.ActorPoolStrategy(size=n_workers, max_tasks_in_flight_per_actor=_PARTS_AT_WORKER),
             )
         try:
-            for batch in results.iter_batches(batch_size=None, batch_format="numpy"):
-                for payload in batch["outcome"]:
-                    yield pickle.loads(payload)
+            batches = iter(results.iter_batches(batch_size=None, batch_format="numpy", prefetch_batches=0))
+            with closing(batches):  # its thread must not outlive the connection
+                for batch in batches:
+                    for payload in batch["outcome"]:
+                        yield pickle.loads(payload)
         except ray.exceptions.RayError as error:
             reason = reason_of(error).rstrip(".")
             raise OSError(f"Ray could not finish the run: {reason}; finished parts are kept") from None
@@ -114,6 +117,6 @@ def _as_given(error: Exception, job: Job) -> Exception:
     for absolute, given in zip(job.absolute().places(), job.places(), strict=True):
         message = message.replace(str(absolute), str(given))
     if message != str(error):
-        with contextlib.suppress(TypeError):
+        with suppress(TypeError):
             return type(error)(message)
     return error
