@@ -44,7 +44,7 @@ from kullback.topk import TopK, compare_topk
 from kullback.transport import sinkhorn_divergence, sinkhorn_points
 
 if TYPE_CHECKING:
-    from kullback.scoring import LogitsWriter, pack, score
+    from kullback.scoring import LogitsWriter, pack, score, score_batch
 
 __version__ = version()
 
@@ -84,6 +84,7 @@ __all__ = [
     "renyi_entropy",
     "sampled_kl",
     "score",
+    "score_batch",
     "set_num_threads",
     "sinkhorn",
     "sinkhorn_batch",
@@ -98,7 +99,7 @@ __all__ = [
     "value_and_grad",
 ]
 
-_LAZY = {"LogitsWriter", "pack", "score"}
+_LAZY = {"LogitsWriter", "pack", "score", "score_batch"}
 
 
 def __getattr__(name: str) -> Any:

@@ -9,6 +9,9 @@ Data flows one way::
       │ write       output.py     Parquet parts, whole or not at all; manifest.py says whose they are
       ▼ summarise   summary.py    estimates with their errors (statistics.py), shown by table.py
 
+`ray_engine` does the middle three on other machines (ray_worker.py, ray_cluster.py). `batches` is the comparison alone,
+for engines that hold the rows themselves.
+
 `writer` and `packer` go the other way: they store reference distributions in 16 bits a token (packing.py), to be read
 again by sources/packed.py.
 
@@ -17,6 +20,7 @@ again by sources/packed.py.
 
 from __future__ import annotations
 
+from .batches import score_batch
 from .engine import score
 from .errors import InputError, OutputError, UsageError
 from .packer import PackResult, pack
@@ -37,5 +41,6 @@ __all__ = [
     "pack",
     "read_top_k",
     "score",
+    "score_batch",
     "summarise",
 ]

@@ -185,17 +185,17 @@ def score(
     kld_rule : {"exact", "llama.cpp"}, default "exact"
         ``"llama.cpp"`` reproduces that tool's own numbers, which are not exactly a divergence.
     engine : {"local", "ray"}, default "local"
-        Where to run: in this process, or over Ray Data on the processors of a cluster. It changes no digit, and what one
-        has begun the other may finish.
+        Where to run: in this process, or over Ray Data on the processors of a cluster. It changes no digit, and what
+        one has begun the other may finish.
     ray_address : str, optional
-        Address of the Ray cluster, by default ``RAY_ADDRESS`` or else a cluster of this machine's processors, which ends
-        with the run. A process that is connected to a cluster already uses that one.
+        Address of the Ray cluster, by default ``RAY_ADDRESS`` or else a cluster of this machine's processors, which
+        ends with the run. A process that is connected to a cluster already uses that one.
     threads : int, optional
         Threads of the native backend: all processors by default; with Ray, threads and processors of each worker, 1 by
         default.
     memory : int or str, default "512MiB"
-        Memory that the process (with Ray, each worker) is meant to stay within; it decides the block size and changes no
-        digit.
+        Memory that the process (with Ray, each worker) is meant to stay within; it decides the block size and changes
+        no digit.
     overwrite : bool, default False
         Replace a run with other inputs or options.
     progress : callable, optional

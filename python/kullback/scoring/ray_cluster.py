@@ -67,7 +67,7 @@ def connected(ray: Any, address: str | None, processors: int) -> Iterator[None]:
     if ray.is_initialized():
         if address is not None:
             raise UsageError(
-                f"ray_address is {address!r}, but this process is connected to a Ray cluster; leave it out to use that one"
+                f"ray_address is {address!r}, but this process is connected to a Ray cluster; leave it out to use that"
             )
         yield
         return
@@ -136,6 +136,7 @@ def worker_count(ray: Any, threads: int) -> int:
         If no machine has so many.
     """
     sizes = [int(node["Resources"].get("CPU", 0)) for node in ray.nodes() if node["Alive"]]
-    if sizes and max(sizes) and max(sizes) < threads:
-        raise UsageError(f"threads is {threads}, but no machine of the Ray cluster has more than {max(sizes)} processors")
+    largest = max(sizes, default=0)
+    if 0 < largest < threads:  # of a cluster without any, it is to be hoped that it grows
+        raise UsageError(f"threads is {threads}, but no machine of the Ray cluster has more than {largest} processors")
     return max(sum(size // threads for size in sizes), 1)

@@ -66,16 +66,15 @@ def execute(
     """
     ray = import_ray()
     output = sys.stdout
-    names = {part: wanted for part, wanted in missing}
-    with quiet(), connected(ray, address, int(job.library["threads"])):
-        with closing(_outcomes(ray, job, missing)) as outcomes:
-            for outcome in outcomes:
-                if outcome.error is not None:
-                    raise _as_given(outcome.error, job)
-                with redirect_stdout(output):
-                    for name, columns in outcome.columns.items():
-                        write(outcome.part, name, columns)
-                    progress.add(outcome.part.stop - outcome.part.start, names[outcome.part])
+    processors = int(job.library["threads"])
+    with quiet(), connected(ray, address, processors), closing(_outcomes(ray, job, missing)) as outcomes:
+        for outcome in outcomes:
+            if outcome.error is not None:
+                raise _as_given(outcome.error, job)
+            with redirect_stdout(output):
+                for name, columns in outcome.columns.items():
+                    write(outcome.part, name, columns)
+                progress.add(outcome.part.stop - outcome.part.start, tuple(outcome.columns))
 
 
 def _outcomes(ray: Any, job: Job, missing: Sequence[Missing]) -> Generator[Outcome, None, None]:

@@ -1,0 +1,157 @@
+"""What does it cost to score files, beside the same comparison in memory; and over Ray, beside doing it here?
+
+    python benches/scoring.py [--rows N] [--rounds N] [--metrics NAME,…] [--engines local,ray] [--folder DIR] [--quick]
+
+Two .npy files of float32 logits, V = 128,256, are written to --folder, read once so that they lie in the page cache,
+and removed at the end. `kb.compare` has them in memory; `kb.score` opens the files, compares, writes the parts and the
+summary. All run in one process, in rounds of changing order; as a cluster of Ray is up meanwhile, its start is timed
+apart. Before anything is timed, the columns in the parts are held against compare's, bit for bit.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import harness
+import numpy as np
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+import kullback as kb
+from kullback.bench.environment import describe, environment
+from kullback.bench.timing import interleave
+from kullback.scoring import ray_cluster
+
+WIDTH = 128_256
+DISTINCT = 250
+ENGINES = ("local", "ray")
+
+
+def write_files(folder: Path, rows: int, width: int) -> tuple[Path, Path]:
+    """Write reference and candidate: rows of e^(3·normal), and the same with noise of 0.3."""
+    rng = np.random.default_rng(0)
+    p = rng.normal(size=(min(rows, DISTINCT), width)).astype(np.float32) * np.float32(3)
+    q = p + rng.normal(size=p.shape).astype(np.float32) * np.float32(0.3)
+    paths = folder / "reference.npy", folder / "candidate.npy"
+    for path, distinct in zip(paths, (p, q), strict=True):
+        file = np.lib.format.open_memmap(path, "w+", np.float32, (rows, width))
+        for start in range(0, rows, len(distinct)):
+            file[start : start + len(distinct)] = distinct[: rows - start]
+        file.flush()
+    return paths
+
+
+def run(paths: tuple[Path, Path], out: Path, metrics: list[str] | None, engine: str, threads: int) -> None:
+    """Score from nothing; workers of Ray have one thread each."""
+    shutil.rmtree(out, ignore_errors=True)
+    kb.score(*paths, out, metrics=metrics, engine=engine, threads=threads if engine == "local" else 1)
+
+
+def check(expected: kb.Comparison, out: Path) -> None:
+    """Stop unless the parts hold what compare returns, bit for bit."""
+    table = pq.read_table(sorted((out / "candidate").glob("part-*.parquet")))
+    for name, column in expected.items():
+        if table[name].to_numpy().tobytes() != np.ascontiguousarray(column).tobytes():
+            raise SystemExit(f"the column {name} of {out} is not compare's")
+
+
+def measure(
+    paths: tuple[Path, Path], p: NDArray[Any], q: NDArray[Any], options: argparse.Namespace, engines: Sequence[str]
+) -> list[dict[str, Any]]:
+    """Return the rate of every way, and its share of the rates it is held against."""
+    threads, metrics = options.threads, options.metrics and options.metrics.split(",")
+    compare = partial(kb.compare, p, q, metrics=metrics, threads=threads)
+    contestants: dict[str, Callable[[], object]] = {"compare, in memory": compare}
+    expected = compare()
+    for engine in engines:
+        out = paths[0].parent / engine
+        contestants[f"score, {engine}"] = call = partial(run, paths, out, metrics, engine, threads)
+        call()
+        check(expected, out)
+    timings = interleave(contestants, options.rounds)
+    n_bytes = p.nbytes + q.nbytes
+    found = []
+    for name in contestants:
+        entry = {"way": name, "seconds": timings.median(name), "fastest": min(timings.seconds[name])}
+        entry["gb_per_s"] = n_bytes / entry["seconds"] / 1e9
+        bases = {"of_compare": "compare, in memory", "of_local": "score, local"}
+        for key, base in bases.items():
+            entry[key] = timings.ratio(base, name) if base in contestants else None
+        found.append(entry)
+    return found
+
+
+def show(rows: Sequence[dict[str, Any]], markdown: bool) -> str:
+    """Lay the rates out."""
+
+    def share(value: float | None) -> str:
+        return "-" if value is None else f"{value:.2f}"
+
+    cells = [
+        [
+            row["way"],
+            f"{row['seconds']:.2f}",
+            f"{row['fastest']:.2f}",
+            f"{row['gb_per_s']:.2f}",
+            share(row["of_compare"]),
+            share(row["of_local"]),
+        ]
+        for row in rows
+    ]
+    header = ["", "s", "fastest, s", "GB/s", "of compare's rate", "of the local rate"]
+    return harness.table(header, cells, markdown=markdown)
+
+
+def main() -> None:
+    """Measure and print a table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rows", type=int, default=3000)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--threads", type=int, default=kb.info()["threads"], help="of all but Ray: its workers")
+    parser.add_argument("--metrics", help="columns; all by default")
+    parser.add_argument("--engines", default="local,ray")
+    parser.add_argument("--folder", type=Path, help="where there is room for the files")
+    parser.add_argument("--markdown", action="store_true")
+    parser.add_argument("--json", type=Path)
+    parser.add_argument("--quick", action="store_true", help="tiny files, to see that it works")
+    options = parser.parse_args()
+    width = 5_003 if options.quick else WIDTH
+    rows = 64 if options.quick else options.rows
+    engines = [engine for engine in ENGINES if engine in options.engines.split(",")]
+    facts = environment()
+    print(describe(facts))
+    report: dict[str, Any] = {"environment": facts, "rows": rows, "columns": width, "metrics": options.metrics}
+    with tempfile.TemporaryDirectory(dir=options.folder, prefix="scoring-") as name:
+        folder = Path(name)
+        paths = write_files(folder, rows, width)
+        p, q = (np.load(path) for path in paths)  # and so into the page cache
+        if "ray" in engines:
+            ray = ray_cluster.import_ray()
+            metrics = options.metrics and options.metrics.split(",")
+            begin = time.perf_counter()
+            run(paths, folder / "first", metrics, "ray", options.threads)
+            report["ray_with_its_cluster_s"] = time.perf_counter() - begin
+            with ray_cluster.quiet(), ray_cluster.connected(ray, "local", options.threads):
+                report["rates"] = measure(paths, p, q, options, engines)
+        else:
+            report["rates"] = measure(paths, p, q, options, engines)
+    print(
+        f"\n{rows:,} rows of {width:,} float32 logits, twice: {(p.nbytes + q.nbytes) / 1e9:.1f} GB in the page cache,"
+    )
+    print(f"{options.threads} threads, or so many workers of Ray; columns: {options.metrics or 'all'}")
+    print(show(report["rates"], options.markdown))
+    if "ray" in engines:
+        print(f"score, ray, with the start and end of its cluster: {report['ray_with_its_cluster_s']:.2f} s")
+    harness.write_json(options.json, report)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
