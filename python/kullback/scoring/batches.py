@@ -41,8 +41,8 @@ def score_batch(
 ) -> pa.RecordBatch:
     """Compare two columns of distributions of an Arrow batch, row by row.
 
-    It keeps no state and changes nothing, so that engines that deal batches out to processes can call it as it is:
-    Spark's ``mapInArrow``, Ray Data's ``map_batches``, Dask, Daft. The numbers are those of :func:`kullback.compare`.
+    It keeps no state and changes nothing, so that engines that deal batches out to processes can call it: Spark in
+    ``mapInArrow``, Ray Data in ``map_batches``, Dask, Daft. The numbers are those of :func:`kullback.compare`.
 
     Parameters
     ----------

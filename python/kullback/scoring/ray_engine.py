@@ -35,7 +35,7 @@ _MOST_TASKS = 4096
 # The next part waits at the worker, so that none is idle while the driver is told about the last one.
 _PARTS_AT_WORKER = 2
 
-# A part whose worker dies so often kills it.
+# A part whose worker dies more often than that is to blame for it.
 _RETRIES = 10
 
 
