@@ -2,18 +2,22 @@
 
 import json
 import os
+import pickle
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
 import time
-from pathlib import Path
 
 import numpy as np
 import pytest
 from test_engine import Stop, contents, stop_after
 
-from kullback.scoring import InputError, UsageError, plan, score
+import kullback as kb
+from kullback.scoring import InputError, UsageError, plan, ray_worker, score
+from kullback.scoring.inputs import Inputs
+from kullback.scoring.options import Options
 
 pytest.importorskip("ray", exc_type=ImportError)
 
@@ -61,15 +65,20 @@ def command(*arguments):
     return [sys.executable, "-m", "kullback.scoring", "score", *map(str, arguments)]
 
 
-def test_a_cluster_of_its_own_gives_the_same_files_and_leaves_nothing(two, tmp_path, capsys):
+def test_a_cluster_of_its_own_gives_the_same_files_and_leaves_nothing(two, tmp_path, capsys, monkeypatch):
+    folders = []
+    make = tempfile.mkdtemp
+    monkeypatch.setattr(
+        tempfile, "mkdtemp", lambda *args, **options: folders.append(make(*args, **options)) or folders[-1]
+    )
     options = {"group_size": 8, "metrics": "kl,top1_p,renyi:order=2", "temperature": 1.5}
     score(*two, tmp_path / "local", **options)
-    before = set(Path("/tmp").iterdir())
     result = score(*two, tmp_path / "ray", engine="ray", progress=lambda state: print(state.rows), **options)
     assert (result.parts_written, result.parts_kept) == (20, 0)
     assert contents(tmp_path / "ray") == contents(tmp_path / "local")
     assert [int(line) for line in capsys.readouterr().out.split()] == list(range(0, 81, 8))
-    assert not [path for path in set(Path("/tmp").iterdir()) - before if "ray" in path.name]
+    assert any("kullback-ray" in folder for folder in folders)
+    assert not any(map(os.path.exists, folders))
     assert not subprocess.run(["pgrep", "-P", str(os.getpid())], capture_output=True, check=False).stdout
     import ray
 
@@ -142,6 +151,41 @@ def test_wrong_use(cluster, pair, tmp_path):
     with pytest.raises(UsageError, match="ray_address is for the engine ray"):
         score(*pair, tmp_path / "b", ray_address="somewhere:6379")
     assert not (tmp_path / "b").exists()
+
+
+def test_a_cluster_that_is_not_there(pair, tmp_path):
+    with socket.socket() as taken:  # bound, so that nobody else listens there
+        taken.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{taken.getsockname()[1]}"
+        command_line = command(*pair, "--out", tmp_path / "out", "--engine", "ray", "--ray-address", address)
+        done = subprocess.run(command_line, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == f"kullback: no Ray cluster answers at {address}: [Errno 111] Connection refused\n"
+
+
+def test_a_worker_opens_the_files_once(pair, monkeypatch):
+    opened = []
+    monkeypatch.setattr(ray_worker, "Inputs", lambda *places: opened.append(Inputs(*places)) or opened[-1])
+    options = Options(metrics=("kl",))
+    with Inputs(*places_of(pair), options) as inputs:
+        cut = plan.make_plan(inputs, 1 << 20)
+        job = ray_worker.Job(*places_of(pair), options, cut, inputs.fingerprints(), kb.info(), 1)
+    worker = ray_worker.PartScorer(job.absolute())
+    parts = cut.parts()
+    for batch in (parts[:2], parts[2:3]):
+        tasks = np.array([pickle.dumps((part, ("q",))) for part in batch], dtype=object)
+        outcomes = [pickle.loads(outcome) for outcome in worker({"task": tasks})["outcome"]]
+        assert [outcome.part for outcome in outcomes] == batch
+        expected = kb.compare(*(np.load(path) for path in pair), metrics=["kl"])["kl"]
+        for outcome in outcomes:
+            kl = outcome.columns["q"]["kl"]
+            np.testing.assert_array_equal(kl, expected[outcome.part.start : outcome.part.stop])
+    assert len(opened) == 1
+    opened[0].close()
+
+
+def places_of(pair):
+    return pair[0], [pair[1]], None
 
 
 def test_without_ray(pair, tmp_path, monkeypatch):

@@ -10,19 +10,22 @@ import contextlib
 import logging
 import os
 import shutil
+import socket
 import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from .errors import UsageError
+from .errors import UsageError, reason_of
 
 __all__ = ["connected", "import_ray", "quiet", "worker_count"]
 
 # Results wait here until the driver has written them, about 10 MB for a part.
 _STORE_BYTES_PER_PROCESSOR = 64 << 20
 _LEAST_STORE_BYTES = 128 << 20
+
+_SECONDS_TO_ANSWER = 10.0
 
 _LOGGERS = ("ray", "ray.data")
 
@@ -78,11 +81,18 @@ def connected(ray: Any, address: str | None, processors: int) -> Iterator[None]:
             _start(ray, processors, stack)
         else:
             try:
+                _knock(address)
                 ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
             except (OSError, RuntimeError, ValueError) as error:
-                reason = " ".join(str(error).split())
-                raise ConnectionError(f"no Ray cluster answers at {address}: {reason}") from None
+                raise ConnectionError(f"no Ray cluster answers at {address}: {reason_of(error)}") from None
         yield
+
+
+def _knock(address: str) -> None:
+    """Raise an OSError if nobody listens there: Ray would try for minutes."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if host and port.isdigit():
+        socket.create_connection((host.strip("[]"), int(port)), _SECONDS_TO_ANSWER).close()
 
 
 def _start(ray: Any, processors: int, stack: contextlib.ExitStack) -> None:

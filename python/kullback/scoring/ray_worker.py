@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import pickle
 import platform
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from os import PathLike
 from pathlib import Path
@@ -159,12 +159,12 @@ class PartScorer:
         if self._inputs is None:
             self._inputs = self._job.open()
         found: dict[str, dict[str, NDArray[Any]]] = {}
-        keep: Callable[[Part, str, dict[str, NDArray[Any]]], None] = lambda _, name, columns: found.update(  # noqa: E731
-            {name: columns}
-        )
+
+        def keep(_part: Part, name: str, columns: dict[str, NDArray[Any]]) -> None:
+            found[name] = columns
+
         with use_backend(self._job.library["backend"]):
             comparer = Comparer(self._inputs, self._job.options, self._job.threads)
-            Run(self._inputs, self._job.plan, comparer, [missing], keep).execute(
-                ProgressCounter(self._inputs, [missing])
-            )
+            run = Run(self._inputs, self._job.plan, comparer, [missing], keep)
+            run.execute(ProgressCounter(self._inputs, [missing]))
         return found
