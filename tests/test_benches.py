@@ -205,6 +205,16 @@ def test_every_kernel_that_is_counted_is_on_record():
     assert all(ratio > 1 for ratio in record.values())
 
 
+def test_scoring(tmp_path):
+    pytest.importorskip("pyarrow")
+    printed, report = run(tmp_path, "scoring.py", "--engines", "local", "--rounds", "2", "--folder", str(tmp_path))
+    check_environment(printed, report["environment"])
+    ways = [row["way"] for row in report["rates"]]
+    assert ways == ["compare, in memory", "score, local", "a further candidate, local"]
+    assert all(row["seconds"] > 0 for row in report["rates"][:2])
+    assert not list(tmp_path.glob("scoring-*"))
+
+
 @needs_release
 def test_sinkhorn(tmp_path):
     printed, report = run(tmp_path, "sinkhorn.py", "--threads", "1", "--peers", "none")

@@ -351,6 +351,26 @@ def test_failed_scoring_ends_the_demo(
     assert "kullback score ended with status 1" in capsys.readouterr().err
 
 
+@needs_scorer
+def test_dask_batches(tmp_path: Path) -> None:
+    pytest.importorskip("dask.dataframe")
+    from pyarrow import parquet
+
+    import kullback as kb
+
+    command = [sys.executable, EXAMPLES / "dask_batches.py", tmp_path]
+    shown = subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()
+    means = {int(line.split()[0]): [float(cell) for cell in line.split()[1:]] for line in shown[2:]}
+    assert set(shown[0].split()) == {"kl", "js", "rank_q", "same_top"}
+    assert len(means) == 4
+    for number in range(4):
+        table = parquet.read_table(tmp_path / f"{number}.parquet")
+        p, q = (np.stack(table[name].to_numpy()) for name in "pq")
+        expected = kb.compare(p, q, targets=table["target"].to_numpy())
+        columns = {**expected, "same_top": expected["top1_p"] == expected["top1_q"]}
+        np.testing.assert_allclose(means[number], [columns[name].mean() for name in shown[0].split()], rtol=1e-3)
+
+
 @pytest.mark.skipif(importlib.util.find_spec("kullback") is None, reason="kullback is not installed")
 def test_quickstart() -> None:
     shown = subprocess.run([sys.executable, EXAMPLES / "quickstart.py"], check=True, capture_output=True, text=True)

@@ -44,7 +44,7 @@ from kullback.topk import TopK, compare_topk
 from kullback.transport import sinkhorn_divergence, sinkhorn_points
 
 if TYPE_CHECKING:
-    from kullback.scoring import LogitsWriter, pack, report, score
+    from kullback.scoring import LogitsWriter, pack, report, score, score_batch
 
 __version__ = version()
 
@@ -85,6 +85,7 @@ __all__ = [
     "report",
     "sampled_kl",
     "score",
+    "score_batch",
     "set_num_threads",
     "sinkhorn",
     "sinkhorn_batch",
@@ -99,7 +100,7 @@ __all__ = [
     "value_and_grad",
 ]
 
-_LAZY = {"LogitsWriter", "pack", "report", "score"}
+_LAZY = {"LogitsWriter", "pack", "report", "score", "score_batch"}
 
 
 def __getattr__(name: str) -> Any:

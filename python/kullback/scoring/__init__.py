@@ -10,6 +10,9 @@ Data flows one way::
       │ summarise   summary.py    estimates with their errors (statistics.py), also of some rows only (buckets.py)
       ▼ conclude    conclusion.py candidates against each other and the noise floor (paired.py), gates (thresholds.py)
 
+`ray_engine` does the middle three on other machines (ray_worker.py, ray_cluster.py). `batches` is the comparison alone,
+for engines that hold the rows themselves.
+
 `writer` and `packer` go the other way: they store reference distributions in 16 bits a token (packing.py), to be read
 again by sources/packed.py. `reporting` makes a page of what `score` wrote.
 
@@ -18,6 +21,7 @@ again by sources/packed.py. `reporting` makes a page of what `score` wrote.
 
 from __future__ import annotations
 
+from .batches import score_batch
 from .engine import score
 from .errors import InputError, OutputError, UsageError
 from .packer import PackResult, pack
@@ -44,5 +48,6 @@ __all__ = [
     "read_top_k",
     "report",
     "score",
+    "score_batch",
     "summarise",
 ]

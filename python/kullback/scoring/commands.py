@@ -77,8 +77,9 @@ def kullback(context: click.Context) -> None:
 @_OFFSET
 @click.option("--kld-rule", type=click.Choice(RULES), default="exact", help="llama.cpp: as its tool prints.")
 @click.option("--tail", type=click.Choice(TAILS), help="Files list top tokens; what becomes of the others.")
-@click.option("--engine", default="local", help=f"Where to run ({', '.join(ENGINES)}).")
-@click.option("--threads", type=int, metavar="N", help="Threads; all processors by default.")
+@click.option("--engine", type=click.Choice(ENGINES), default="local", help="Where to run: here, or over Ray Data.")
+@click.option("--ray-address", metavar="ADDRESS", help="Ray cluster; RAY_ADDRESS, or this machine alone, by default.")
+@click.option("--threads", type=int, metavar="N", help="Threads; all processors, or 1 for each worker of Ray.")
 @click.option("--memory", default=DEFAULT_MEMORY, metavar="SIZE", help=f"Memory to stay within ({DEFAULT_MEMORY}).")
 @click.option("--overwrite", is_flag=True, help="Replace a run with other inputs or options.")
 @click.option("--quiet", is_flag=True, help="Show no progress.")

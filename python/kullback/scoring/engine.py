@@ -22,21 +22,22 @@ from .inputs import Inputs
 from .manifest import make_manifest
 from .options import DEFAULT_MEMORY, Options, check_engine, normalise_metrics, parse_memory, parse_raw
 from .output import RunDirectory
-from .plan import Part, Plan, make_plan
-from .result import Progress, ScoreResult
+from .plan import Missing, Part, Plan, make_plan
+from .result import Progress, ProgressCounter, ScoreResult
 from .rules import Comparer
 from .sources import Source
 from .summary import statistic_names
 from .thresholds import check_names, parse_thresholds
 from .token_texts import read_token_texts
 
-__all__ = ["score"]
+__all__ = ["Columns", "Run", "WritePart", "score"]
 
 # Decoding takes a processor, and the comparison wants them too.
 _MOST_READERS = 8
 
 StrPath = str | PathLike[str]
 Columns = dict[str, NDArray[Any]]
+WritePart = Callable[[Part, str, Columns], None]
 
 
 @dataclass(frozen=True)
@@ -49,37 +50,38 @@ class _Block:
     names: tuple[str, ...]
 
 
-class _Run:
-    """One pass over the rows that no finished part covers yet."""
+class Run:
+    """One pass over the rows of some parts, whose columns are handed to `write`, candidate by candidate.
 
-    def __init__(self, inputs: Inputs, plan: Plan, comparer: Comparer, directory: RunDirectory) -> None:
+    Parameters
+    ----------
+    inputs : Inputs
+        The opened files.
+    plan : Plan
+        How parts are cut into blocks.
+    comparer : Comparer
+        The rule.
+    missing : sequence of (Part, tuple of str)
+        The parts, and the candidates whose columns are wanted.
+    write : callable
+        Receives a part, a candidate's name and its columns.
+    """
+
+    def __init__(
+        self, inputs: Inputs, plan: Plan, comparer: Comparer, missing: Sequence[Missing], write: WritePart
+    ) -> None:
         self._inputs = inputs
         self._comparer = comparer
-        self._directory = directory
-        parts = plan.parts()
-        missing = [tuple(name for name in inputs.compared if not directory.has_part(name, part)) for part in parts]
-        self.parts_missing = sum(len(names) for names in missing)
-        self.parts_kept = len(parts) * len(inputs.compared) - self.parts_missing
+        self._write = write
         self._blocks = [
-            _Block(part, start, stop, names)
-            for part, names in zip(parts, missing, strict=True)
-            if names
-            for start, stop in plan.blocks(part)
+            _Block(part, start, stop, names) for part, names in missing for start, stop in plan.blocks(part)
         ]
 
     def _sources(self, block: _Block) -> list[Source]:
         return [self._inputs.reference, *(self._inputs.compared[name] for name in block.names)]
 
-    def _size(self, block: _Block) -> tuple[int, int]:
-        """Return rows and bytes of a block, over its files."""
-        n_rows = block.stop - block.start
-        return n_rows * len(block.names), n_rows * sum(source.row_bytes for source in self._sources(block))
-
-    def execute(self, report: Callable[[Progress], None]) -> None:
-        """Write every missing part."""
-        total_rows, total_bytes = (sum(sizes) for sizes in zip((0, 0), *map(self._size, self._blocks), strict=True))
-        rows = n_bytes = 0
-        report(Progress(rows, total_rows, n_bytes, total_bytes))
+    def execute(self, progress: ProgressCounter) -> None:
+        """Compare the rows of every part."""
         done: dict[str, list[Columns]] = {}  # of the part in hand, by candidate and block
         for block, (p, *candidates) in self._read_ahead():
             targets = self._inputs.targets(block.start, block.stop)
@@ -91,11 +93,11 @@ class _Run:
             for source in self._sources(block):
                 source.release(block.start, block.stop)
             if block.stop == block.part.stop:
-                self._write(block.part, done)
+                for name, blocks in done.items():
+                    columns = {column: np.concatenate([block[column] for block in blocks]) for column in blocks[0]}
+                    self._write(block.part, name, columns)
                 done = {}
-            more_rows, more_bytes = self._size(block)
-            rows, n_bytes = rows + more_rows, n_bytes + more_bytes
-            report(Progress(rows, total_rows, n_bytes, total_bytes))
+            progress.add(block.stop - block.start, block.names)
 
     def _read_ahead(self) -> Iterator[tuple[_Block, list[NDArray[Any]]]]:
         """Yield each block with its arrays, reading the next one meanwhile, each file in a thread of its own."""
@@ -115,15 +117,17 @@ class _Run:
             if pending is not None:
                 yield pending[0], [future.result() for future in pending[1]]
 
-    def _write(self, part: Part, done: dict[str, list[Columns]]) -> None:
+
+def _part_writer(inputs: Inputs, directory: RunDirectory) -> WritePart:
+    def write(part: Part, name: str, columns: Columns) -> None:
         keys = {
             "row": np.arange(part.start, part.stop, dtype=np.int64),
-            "group": self._inputs.groups(part.start, part.stop),
-            "target": self._inputs.targets(part.start, part.stop),
+            "group": inputs.groups(part.start, part.stop),
+            "target": inputs.targets(part.start, part.stop),
         }
-        for name, blocks in done.items():
-            columns = {column: np.concatenate([block[column] for block in blocks]) for column in blocks[0]}
-            self._directory.write_part(name, part.number, keys, columns)
+        directory.write_part(name, part.number, keys, columns)
+
+    return write
 
 
 def score(
@@ -146,6 +150,7 @@ def score(
     kld_rule: str = "exact",
     tail: str | None = None,
     engine: str = "local",
+    ray_address: str | None = None,
     threads: int | None = None,
     memory: int | str = DEFAULT_MEMORY,
     overwrite: bool = False,
@@ -198,12 +203,18 @@ def score(
     tail : {"bucket", "renormalize", "bounds"}, optional
         Take files that list top tokens (JSON lines, Parquet), and what becomes of the mass outside the lists, as in
         `kullback.compare_topk`. One side may be full rows.
-    engine : {"local"}, default "local"
-        Where to run.
+    engine : {"local", "ray"}, default "local"
+        Where to run: in this process, or over Ray Data on the processors of a cluster. It changes no digit, and what
+        one has begun the other may finish.
+    ray_address : str, optional
+        Address of the Ray cluster, by default ``RAY_ADDRESS`` or else a cluster of this machine's processors, which
+        ends with the run. A process that is connected to a cluster already uses that one.
     threads : int, optional
-        Threads of the native backend.
+        Threads of the native backend: all processors by default; with Ray, threads and processors of each worker, 1 by
+        default.
     memory : int or str, default "512MiB"
-        Memory that the process is meant to stay within; it decides the block size and changes no digit.
+        Memory that the process (with Ray, each worker) is meant to stay within; it decides the block size and changes
+        no digit.
     overwrite : bool, default False
         Replace a run with other inputs or options.
     progress : callable, optional
@@ -226,7 +237,7 @@ def score(
     from .._core.backend import info
 
     _require_pyarrow()
-    check_engine(engine)
+    check_engine(engine, ray_address)
     raw = parse_raw(dtype, shape, offset)
     options = Options(
         normalise_metrics(metrics), vocab_size, float(temperature), group_size, input, kld_rule, raw, tail
@@ -245,16 +256,27 @@ def score(
         if texts is not None and not inputs.has_targets and "top1_p" not in columns:
             raise UsageError("token_texts need targets or the column top1_p to know the token of a row")
         plan = make_plan(inputs, budget)
-        directory = RunDirectory(Path(out), make_manifest(inputs, options, plan, columns, facts, texts), overwrite)
-        run = _Run(inputs, plan, comparer, directory)
-        run.execute(progress or (lambda _: None))
+        manifest = make_manifest(inputs, options, plan, columns, facts, texts)
+        directory = RunDirectory(Path(out), manifest, overwrite)
+        missing = directory.missing(plan.parts())
+        n_missing = sum(len(names) for _, names in missing)
+        counter = ProgressCounter(inputs, missing, progress)
+        write = _part_writer(inputs, directory)
+        if engine == "local":
+            Run(inputs, plan, comparer, missing, write).execute(counter)
+        elif missing:
+            from .ray_engine import Job, execute
+
+            seen = manifest["identity"]["inputs"]
+            job = Job(reference, places, targets, noise_floor, options, plan, seen, facts, threads or 1)
+            execute(job, missing, write, counter, ray_address)
         found = conclude(inputs, options, directory, len(plan.parts()), texts, thresholds)
         return ScoreResult(
             Path(out),
             found.summaries,
             found.warnings,
-            run.parts_kept,
-            run.parts_missing,
+            len(plan.parts()) * len(inputs.compared) - n_missing,
+            n_missing,
             found.noise_floor,
             found.above_noise_floor,
             found.paired,

@@ -29,6 +29,9 @@ Examples:
   A Zarr array in a bucket, a padded vocabulary:
     kullback score s3://bucket/reference.zarr q4.npy --vocab-size 151669 --out scores
 
+  On the machines of a Ray cluster, which all see the files:
+    kullback score reference.npy q4.npy --out scores --engine ray --ray-address 10.0.0.1:6379
+
   Bare numbers, as a program dumped them:
     kullback score p.bin q.bin --dtype bfloat16 --shape -1,128256 --out scores
 

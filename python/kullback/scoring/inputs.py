@@ -271,10 +271,14 @@ class Inputs:
     def __enter__(self) -> Inputs:
         return self
 
+    def close(self) -> None:
+        """Close the files."""
+        self._stack.close()
+
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._stack.close()
+        self.close()
 
 
 def describe_file(place: StrPath, raw: RawLayout | None = None) -> dict[str, Any]:

@@ -25,7 +25,7 @@ __all__ = [
 ]
 
 DEFAULT_MEMORY = "512MiB"
-ENGINES = ("local",)
+ENGINES = ("local", "ray")
 RULES = ("exact", "llama.cpp")
 
 _COUNTS = ("int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64")
@@ -143,8 +143,8 @@ def parse_raw(dtype: str | None, shape: str | Sequence[int] | None, offset: int 
     return RawLayout(dtype, sizes, offset)
 
 
-def check_engine(engine: str) -> None:
-    """Refuse an engine that this version does not have.
+def check_engine(engine: str, ray_address: str | None) -> None:
+    """Refuse an engine that this version does not have, and an address that the engine has no use for.
 
     Raises
     ------
@@ -152,7 +152,9 @@ def check_engine(engine: str) -> None:
         Naming the engines there are.
     """
     if engine not in ENGINES:
-        raise UsageError(f"engine {engine!r} is not available in this version; expected {', '.join(ENGINES)}")
+        raise UsageError(f"engine must be one of {', '.join(ENGINES)}; got {engine!r}")
+    if ray_address is not None and engine != "ray":
+        raise UsageError(f"ray_address is for the engine ray; got {ray_address!r} with the engine {engine}")
 
 
 def parse_memory(memory: int | str) -> int:

@@ -9,7 +9,7 @@ import errno
 import json
 import os
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from .errors import OutputError
 from .inputs import NOISE_FLOOR
 from .manifest import SCHEMA_VERSION, difference, with_texts
-from .plan import Part
+from .plan import Missing, Part
 
 __all__ = ["RunDirectory", "clear_errors"]
 
@@ -208,6 +208,11 @@ class RunDirectory:
             return False
         names: list[str] = metadata.schema.to_arrow_schema().names
         return int(metadata.num_rows) == part.stop - part.start and names == self._columns
+
+    def missing(self, parts: Sequence[Part]) -> list[Missing]:
+        """Return the parts that are still to be made, each with the candidates that lack it."""
+        lacking = ((part, tuple(name for name in self._names if not self.has_part(name, part))) for part in parts)
+        return [(part, names) for part, names in lacking if names]
 
     def write_part(
         self, name: str, number: int, keys: Mapping[str, NDArray[Any] | None], columns: Mapping[str, NDArray[Any]]

@@ -14,7 +14,7 @@ from .errors import InputError
 from .inputs import Inputs
 from .sources import TopKSource
 
-__all__ = ["Part", "Plan", "make_plan"]
+__all__ = ["Missing", "Part", "Plan", "make_plan"]
 
 # A part is what may be lost when a run is killed: a fraction of a second of native work, a few seconds of NumPy.
 _PART_BYTES = 512 << 20
@@ -23,8 +23,11 @@ _PART_ROWS = 1 << 16
 # Larger blocks than this bring no speed.
 _BLOCK_BYTES = 64 << 20
 
-# Share of the allowed memory for rows in flight; the rest is for the interpreter, its libraries and results.
-_MEMORY_SHARE = 0.5
+# What a process takes before it has read a row, and what allocators keep: 80 MiB with NumPy and pyarrow, 120 with zarr.
+_BASE_BYTES = 144 << 20
+
+# Where that leaves nothing, rows in flight get this share all the same: smaller blocks would only be slow.
+_LEAST_SHARE = 8
 
 
 @dataclass(frozen=True)
@@ -34,6 +37,10 @@ class Part:
     number: int
     start: int
     stop: int
+
+
+# A part, and the candidates whose columns for it are still to be made.
+Missing = tuple[Part, tuple[str, ...]]
 
 
 @dataclass(frozen=True)
@@ -91,5 +98,5 @@ def make_plan(inputs: Inputs, memory: int) -> Plan:
             f"{largest.name} is stored in pieces that take {largest.held_bytes} bytes to decode, more than the memory "
             f"allowed ({memory} bytes in all); raise memory (--memory), or write the file again in smaller pieces"
         )
-    allowed = min(int((memory - held) * _MEMORY_SHARE), 2 * _BLOCK_BYTES)
+    allowed = min(max(memory - held - _BASE_BYTES, (memory - held) // _LEAST_SHARE), 2 * _BLOCK_BYTES)
     return Plan(inputs.n_rows, rows_per_part, min(max(allowed // in_flight, 1), rows_per_part))

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from .inputs import Inputs
 from .paired import Difference, FloorComparison
+from .plan import Missing
 from .summary import Summary
 from .thresholds import Outcome
 
-__all__ = ["Progress", "ScoreResult"]
+__all__ = ["Progress", "ProgressCounter", "ScoreResult"]
 
 
 @dataclass(frozen=True)
@@ -31,6 +33,43 @@ class Progress:
     total_rows: int
     bytes: int
     total_bytes: int
+
+
+class ProgressCounter:
+    """Adds up what has been compared and reports it.
+
+    Parameters
+    ----------
+    inputs : Inputs
+        The opened files, for the size of their rows.
+    missing : sequence of (Part, tuple of str)
+        All that is going to be compared.
+    report : callable, optional
+        Called with a `Progress` at the start and after every addition.
+    """
+
+    def __init__(
+        self, inputs: Inputs, missing: Sequence[Missing], report: Callable[[Progress], None] | None = None
+    ) -> None:
+        self._inputs = inputs
+        self._report = report or (lambda _: None)
+        self._rows = self._bytes = self._total_rows = self._total_bytes = 0
+        for part, names in missing:
+            rows, n_bytes = self._size(part.stop - part.start, names)
+            self._total_rows += rows
+            self._total_bytes += n_bytes
+        self.add(0, ())
+
+    def _size(self, n_rows: int, names: Sequence[str]) -> tuple[int, int]:
+        row_bytes = self._inputs.reference.row_bytes + sum(self._inputs.compared[name].row_bytes for name in names)
+        return n_rows * len(names), n_rows * row_bytes
+
+    def add(self, n_rows: int, names: Sequence[str]) -> None:
+        """Count rows that have been compared for these candidates."""
+        rows, n_bytes = self._size(n_rows, names)
+        self._rows += rows
+        self._bytes += n_bytes
+        self._report(Progress(self._rows, self._total_rows, self._bytes, self._total_bytes))
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from numpy.typing import NDArray
+
 from ..errors import InputError
 from ..fingerprints import fingerprint
 from .arrow import as_rows, choose_column, list_values, list_width, refuse, row_type
@@ -198,12 +200,19 @@ class CompressedArrowSource(StreamedRows):
                         continue
                     n_rows = pa.ipc.read_record_batch(message, pa.schema([])).num_rows
                     if n_rows and start + n_rows > row:
-                        column = pa.ipc.read_record_batch(message, self._contents.schema).column(self._contents.index)
-                        values = list_values(column, self.vocab_size, start, self.name)
-                        yield start, as_rows(values, self.vocab_size)
+                        yield start, self._decode(message, start)
+                        # The piece is done with: memory has room for one, and the next message is read.
+                        del message
+                        pa.default_memory_pool().release_unused()
                     start += n_rows
         except (pa.ArrowException, OSError, MemoryError, UnicodeDecodeError) as error:
             refuse(self.name, error)
+
+    def _decode(self, message: Any, start: int) -> NDArray[Any]:
+        import pyarrow as pa
+
+        column = pa.ipc.read_record_batch(message, self._contents.schema).column(self._contents.index)
+        return as_rows(list_values(column, self.vocab_size, start, self.name), self.vocab_size)
 
     def describe(self) -> dict[str, Any]:
         """Return format, column, dtype and sizes."""

@@ -32,6 +32,9 @@ _METADATA_LIMIT = 16 << 20
 _CHUNK_LIMIT = 1 << 31
 _MOST_CHUNKS = 1 << 14
 
+# Larger blocks are given back to the system when they are freed.
+_KEPT_BY_ALLOCATOR = 32 << 20
+
 
 def _refuse(name: object, error: BaseException) -> NoReturn:
     raise InputError(f"{name} cannot be read: {reason_of(error)}") from None
@@ -213,8 +216,11 @@ class ZarrRows:
 
     @property
     def memory(self) -> int:
-        """Bytes that decoding a band takes: measured, zarr holds it compressed, decoded and assembled."""
-        return int(6 * self.band_bytes)
+        """Bytes that decoding a band takes: zarr holds it compressed, decoded and assembled.
+
+        Measured; of blocks that are not too large the allocator keeps as much again.
+        """
+        return int(3 * self.band_bytes + 4 * min(self.band_bytes, _KEPT_BY_ALLOCATOR))
 
     def _place(self, band: int) -> tuple[list[int], int]:
         """Return the indices on the axes before the band's, and the band's number on its own."""
