@@ -104,8 +104,10 @@ def test_relative_paths_and_llama_cpp_files(cluster, pair, tmp_path, encode, mon
     (tmp_path / "base.kld").write_bytes(encode(rows, np.arange(80) % 60, 80))
     np.save(tmp_path / "q.npy", np.load(pair[1])[:39])
     monkeypatch.chdir(tmp_path)
+    np.save(tmp_path / "floor.npy", rows)
     for engine in ("local", "ray"):
-        score("base.kld", "q.npy", engine, engine=engine, kld_rule="llama.cpp")
+        score("base.kld", "q.npy", engine, engine=engine, kld_rule="llama.cpp", noise_floor="floor.npy")
+    assert (tmp_path / "ray" / "noise_floor").is_dir()
     assert contents(tmp_path / "ray") == contents(tmp_path / "local")
 
 
@@ -170,7 +172,7 @@ def test_a_worker_opens_the_files_once(pair, monkeypatch):
     options = Options(metrics=("kl",))
     with Inputs(*places_of(pair), options) as inputs:
         cut = plan.make_plan(inputs, 1 << 20)
-        job = ray_worker.Job(*places_of(pair), options, cut, inputs.fingerprints(), kb.info(), 1)
+        job = ray_worker.Job(*places_of(pair), None, options, cut, inputs.fingerprints(), kb.info(), 1)
     worker = ray_worker.PartScorer(job.absolute())
     parts = cut.parts()
     for batch in (parts[:2], parts[2:3]):
