@@ -206,7 +206,7 @@ impl RenyiDivergence {
     fn of_alpha(&self, divergence: f64) -> Option<f64> {
         let gain = self.order * divergence * (self.order - 1.0);
         let slope = if gain == 0.0 { 1.0 } else { libm::log1p(gain) / gain };
-        (gain > -0.75 && gain < f64::INFINITY).then(|| self.order * divergence * slope)
+        (gain > -0.75 && gain < f64::INFINITY).then_some(self.order * divergence * slope)
     }
 }
 

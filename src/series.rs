@@ -345,10 +345,10 @@ impl<const EXACT: bool> Kernel for Pass<'_, EXACT> {
             if !held.all() {
                 return None;
             }
-            for k in 0..=ORDER {
-                let kept = |lane| S::F32::select(S::F32::first(len), lane, S::F32::zero());
-                let lane = if whole > 0 { block.moments[k] } else { kept(block.moments[k]) };
-                lane.add_to(&mut moments[k]);
+            let kept = |lane| S::F32::select(S::F32::first(len), lane, S::F32::zero());
+            for (sum, &lane) in moments.iter_mut().zip(&block.moments) {
+                let lane = if whole > 0 { lane } else { kept(lane) };
+                lane.add_to(sum);
             }
             if from == self.from && total(&moments[ORDER]) > self.hopeless * total(&moments[2]) {
                 return None;

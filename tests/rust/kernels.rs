@@ -712,7 +712,7 @@ fn short_rows_are_computed_as_long_ones_are() {
                     let metric = Metric::parse(name).expect("a name");
                     let one_by_one = (0..p.rows()).map(|row| {
                         let (p, q) = sides(&p, &q, row);
-                        metric.of_sides(&p, &q, false)
+                        metric.of_sides(&p, &q, metric.series().as_ref(), false)
                     });
                     let one_by_one: Result<Vec<f64>, Error> = one_by_one.collect();
                     let at_once = divergence(name, &p, &q, &Call::new(1));
