@@ -240,6 +240,69 @@ struct Block<V> {
     top: V,
 }
 
+/// A [`Shift`] in lanes, and the unit of u.
+struct Constants<V> {
+    offset: V,
+    unit: V,
+    /// −c in that unit.
+    far: V,
+    magic: V,
+    low: V,
+}
+
+impl<V: Vector> Constants<V> {
+    #[inline(always)]
+    fn new(shift: &Shift, unit: f64) -> Self {
+        Self {
+            offset: V::constant(shift.offset),
+            unit: V::constant(unit),
+            far: V::constant(-shift.offset * unit),
+            magic: math::magic(shift.power),
+            low: math::lowest(shift.power),
+        }
+    }
+
+    /// Adds N vectors of pairs, side by side: their exponentials, each a chain of thirteen operations, overlap.
+    #[inline(always)]
+    fn add<const N: usize, const EXACT: bool>(&self, x: [V; N], y: [V; N], block: &mut Block<V>) {
+        let (mut u, mut low) = (x, x);
+        for i in 0..N {
+            block.top = x[i].max(block.top);
+            low[i] = x[i].max(self.low);
+            u[i] = if EXACT {
+                difference::<V, true>(x[i], y[i], self.offset) * self.unit
+            } else {
+                (y[i] - x[i]).mul_add(self.unit, self.far)
+            };
+        }
+        let w = math::exps_scaled(&low, self.magic);
+        let (mut uu, mut wu) = (u, u);
+        for i in 0..N {
+            uu[i] = u[i] * u[i];
+            wu[i] = w[i] * u[i];
+            block.square = uu[i].max(block.square);
+        }
+        // By index: an iterator, once not inlined, would keep the sums in memory.
+        let moments = &mut block.moments;
+        let mut even = uu;
+        for i in 0..N {
+            moments[0] = moments[0] + w[i];
+            moments[1] = moments[1] + wu[i];
+        }
+        let mut k = 2;
+        while k <= ORDER {
+            for i in 0..N {
+                moments[k] = w[i].mul_add(even[i], moments[k]);
+                if k < ORDER {
+                    moments[k + 1] = wu[i].mul_add(even[i], moments[k + 1]);
+                    even[i] = even[i] * uu[i];
+                }
+            }
+            k += 2;
+        }
+    }
+}
+
 #[inline(always)]
 fn add_block<V: Vector, const EXACT: bool>(
     xs: &[V::Elem],
@@ -248,67 +311,26 @@ fn add_block<V: Vector, const EXACT: bool>(
     shift: &Shift,
     unit: f64,
 ) -> Block<V> {
-    let (unit, far) = (V::constant(unit), V::constant(-shift.offset * unit));
-    let (offset, magic, low) = (V::constant(shift.offset), math::magic(shift.power), math::lowest(shift.power));
+    let constants = Constants::new(shift, unit);
     let lanes = V::Elem::LANES;
-    let (mut square, mut top) = (V::zero(), V::constant(f64::NEG_INFINITY));
-    let mut moments = [V::zero(); ORDER + 1];
+    let mut block = Block { moments: [V::zero(); ORDER + 1], square: V::zero(), top: V::constant(f64::NEG_INFINITY) };
     let len = xs.len().min(ys.len());
     let (xs, ys) = (&xs[..len], &ys[..len]);
-    let ratio = |x: V, y: V| {
-        if EXACT { difference::<V, true>(x, y, offset) * unit } else { (y - x).mul_add(unit, far) }
-    };
     let mut i = 0;
-    // Two vectors at a time: their exponentials, each a chain of thirteen operations, overlap.
     while i + 2 * lanes <= len {
         let (x, y) = (&xs[i..i + 2 * lanes], &ys[i..i + 2 * lanes]);
         for line in [0, lanes] {
             ahead[0].ask::<V>(i + line);
             ahead[1].ask::<V>(i + line);
         }
-        let x = [V::load(x), V::load(&x[lanes..])];
-        let y = [V::load(y), V::load(&y[lanes..])];
-        top = x[1].max(x[0].max(top));
-        let w = math::exp_scaled_pair([x[0].max(low), x[1].max(low)], magic);
-        let u = [ratio(x[0], y[0]), ratio(x[1], y[1])];
-        let uu = [u[0] * u[0], u[1] * u[1]];
-        square = uu[1].max(uu[0].max(square));
-        let wu = [w[0] * u[0], w[1] * u[1]];
-        moments[0] = moments[0] + (w[0] + w[1]);
-        moments[1] = moments[1] + (wu[0] + wu[1]);
-        let mut even = uu;
-        // By index: an iterator, once not inlined, would keep the sums in memory.
-        let mut k = 2;
-        while k < ORDER {
-            moments[k] = w[1].mul_add(even[1], w[0].mul_add(even[0], moments[k]));
-            moments[k + 1] = wu[1].mul_add(even[1], wu[0].mul_add(even[0], moments[k + 1]));
-            even = [even[0] * uu[0], even[1] * uu[1]];
-            k += 2;
-        }
-        moments[ORDER] = w[1].mul_add(even[1], w[0].mul_add(even[0], moments[ORDER]));
+        let both = |numbers: &[V::Elem]| [V::load(numbers), V::load(&numbers[lanes..])];
+        constants.add::<2, EXACT>(both(x), both(y), &mut block);
         i += 2 * lanes;
     }
     if i < len {
-        let (x, y) = (V::load(&xs[i..]), V::load(&ys[i..]));
-        top = x.max(top);
-        let w = math::exp_scaled(x.max(low), magic);
-        let u = ratio(x, y);
-        let uu = u * u;
-        square = uu.max(square);
-        let wu = w * u;
-        moments[0] = moments[0] + w;
-        moments[1] = moments[1] + wu;
-        let mut even = uu;
-        let mut k = 2;
-        while k < ORDER {
-            moments[k] = w.mul_add(even, moments[k]);
-            moments[k + 1] = wu.mul_add(even, moments[k + 1]);
-            even = even * uu;
-            k += 2;
-        }
-        moments[ORDER] = w.mul_add(even, moments[ORDER]);
+        constants.add::<1, EXACT>([V::load(&xs[i..])], [V::load(&ys[i..])], &mut block);
     }
-    Block { moments, square, top }
+    block
 }
 
 impl<const EXACT: bool> Kernel for Pass<'_, EXACT> {
@@ -361,110 +383,4 @@ impl<const EXACT: bool> Kernel for Pass<'_, EXACT> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::Series;
-    use crate::batch::Matrix;
-    use crate::divergences::NAMES;
-    use crate::error::Argument;
-    use crate::evaluate::Metric;
-    use crate::rows::{Kind, Numbers};
-
-    /// Standard normal numbers, always the same.
-    fn normal(count: usize, mut seed: u64) -> Vec<f64> {
-        let mut uniform = || {
-            seed = seed.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
-            ((seed >> 11) as f64 + 0.5) / (1u64 << 53) as f64
-        };
-        (0..count).map(|_| (-2.0 * uniform().ln()).sqrt() * (std::f64::consts::TAU * uniform()).cos()).collect()
-    }
-
-    fn matrix(numbers: &[f32], argument: Argument) -> Matrix<'_> {
-        Matrix::contiguous(Numbers::F32(numbers), 1, Kind::Logits, argument).unwrap()
-    }
-
-    /// Every metric with a series, by both ways; the number of those that the series yielded.
-    fn compare(x: &[f32], y: &[f32], tolerance: f64) -> usize {
-        let (p, q) = (matrix(x, Argument::P), matrix(y, Argument::Q));
-        let (p, q) = (p.side(0), q.side(0));
-        let parameters =
-            |name| if crate::divergences::Row::parameter(name).is_some() { vec![0.3, 0.8] } else { vec![] };
-        let metrics = NAMES.iter().flat_map(|&name| {
-            let given: Vec<Option<f64>> = parameters(name).into_iter().map(Some).collect();
-            let given = if given.is_empty() { vec![None] } else { given };
-            given.into_iter().map(move |given| Metric::new(name, given).unwrap())
-        });
-        let mut found = 0;
-        for metric in metrics {
-            let Some(series) = metric.series() else { continue };
-            let Some(value) = series.value(&p, &q, false).unwrap() else { continue };
-            let wanted = metric.of_sides(&p, &q, None, false).unwrap();
-            assert!((value - wanted).abs() <= tolerance * wanted, "{metric:?}: {value} {wanted}");
-            found += 1;
-        }
-        found
-    }
-
-    fn rows(len: usize, noise: f64, offset: f32) -> (Vec<f32>, Vec<f32>) {
-        let x: Vec<f32> = normal(len, 1).iter().map(|z| (2.5 * z) as f32).collect();
-        let y = x.iter().zip(normal(len, 2)).map(|(x, z)| x + (noise * z) as f32 + offset).collect();
-        (x, y)
-    }
-
-    #[test]
-    fn both_ways_agree() {
-        for (noise, offset) in [(0.25, 0.0), (0.1, 3.25), (1e-2, -40.5), (1e-3, 0.0), (1e-4, 0.125)] {
-            for len in [16, 17, 100, 1024, 5000, 70_000] {
-                let (x, y) = rows(len, noise, offset);
-                assert!(compare(&x, &y, 4e-7) >= 16, "{noise} {len}");
-            }
-        }
-    }
-
-    #[test]
-    fn what_comes_late_is_found() {
-        let (mut x, mut y) = rows(40_000, 0.05, 0.0);
-        // Nothing moves in the first blocks, and nearly all mass lies behind them.
-        y[..3000].copy_from_slice(&x[..3000]);
-        for i in [20_000, 35_000] {
-            x[i] += 90.0;
-            y[i] += 90.125;
-        }
-        assert!(compare(&x, &y, 4e-7) >= 16);
-        y[39_990] = x[39_990] + 2.5;
-        assert_eq!(compare(&x, &y, 0.0), 0);
-        for wrong in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
-            y[39_990] = wrong;
-            assert_eq!(compare(&x, &y, 0.0), 0);
-        }
-    }
-
-    #[test]
-    fn rows_that_are_the_same_are_at_0() {
-        let (x, _) = rows(5000, 0.0, 0.0);
-        assert!(compare(&x, &x, 0.0) >= 16);
-    }
-
-    #[test]
-    fn far_rows_are_left_alone() {
-        for noise in [0.7, 1.0, 5.0] {
-            let (x, y) = rows(5000, noise, 0.0);
-            assert_eq!(compare(&x, &y, 0.0), 0, "{noise}");
-        }
-    }
-
-    #[test]
-    fn generators_are_those_of_the_divergences() {
-        let second = |name, given| {
-            let metric = Metric::new(name, given).unwrap();
-            metric.series().map(|Series { terms, .. }| (terms[2], terms[3]))
-        };
-        assert_eq!(second("jeffreys", None), Some((1.0, 0.5)));
-        assert_eq!(second("neyman_chi2", None), Some((1.0, 1.0)));
-        assert_eq!(second("chi2", None), Some((1.0, 0.0)));
-        assert_eq!(second("squared_hellinger", None), Some((0.125, 0.0625)));
-        assert_eq!(second("js", None), Some((0.125, 0.0625)));
-        assert_eq!(second("kl", None), None);
-        assert_eq!(second("total_variation", None), None);
-        assert_eq!(second("js", Some(1e-5)), None);
-    }
-}
+mod tests;

@@ -117,16 +117,22 @@ pub fn exp_scaled<V: Vector>(x: V, magic: V) -> V {
     r.mul_add(polynomial(r, V::Elem::EXPM1), V::one()).shift_exponent(n)
 }
 
-/// Two of [`exp_scaled`], step by step side by side.
+/// [`exp_scaled`] of several vectors, side by side as in [`exps2_scaled`].
 #[inline(always)]
-pub fn exp_scaled_pair<V: Vector>(x: [V; 2], magic: V) -> [V; 2] {
-    let [(a, n), (b, m)] = [reduce(x[0], magic), reduce(x[1], magic)];
-    let mut values = [V::splat(V::Elem::EXPM1[0]); 2];
-    for &coefficient in &V::Elem::EXPM1[1..] {
-        let coefficient = V::splat(coefficient);
-        values = [values[0].mul_add(a, coefficient), values[1].mul_add(b, coefficient)];
+pub fn exps_scaled<V: Vector, const N: usize>(x: &[V; N], magic: V) -> [V; N] {
+    let (mut n, mut r, mut value) = (*x, *x, [V::splat(V::Elem::EXPM1[0]); N]);
+    for i in 0..N {
+        (r[i], n[i]) = reduce(x[i], magic);
     }
-    [a.mul_add(values[0], V::one()).shift_exponent(n), b.mul_add(values[1], V::one()).shift_exponent(m)]
+    for &coefficient in &V::Elem::EXPM1[1..] {
+        for i in 0..N {
+            value[i] = value[i].mul_add(r[i], V::splat(coefficient));
+        }
+    }
+    for i in 0..N {
+        value[i] = r[i].mul_add(value[i], V::one()).shift_exponent(n[i]);
+    }
+    value
 }
 
 /// 2^x · 2^-K of several vectors; K and what x may be as for [`exp_scaled`], but in units of ln 2.
