@@ -1,5 +1,6 @@
 """Backends as a fixture, and the size of the random tests (KULLBACK_TEST_PROFILE=fast or slow)."""
 
+import signal
 from collections.abc import Iterator
 
 import helpers
@@ -8,6 +9,9 @@ import numpy as np
 import pytest
 
 import kullback as kb
+
+# A shell that starts tests in the background has them ignore Ctrl-C, and so would every process that they start.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 hypothesis.settings.register_profile(
     "fast",
