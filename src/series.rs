@@ -8,8 +8,8 @@
 //! ```
 //!
 //! follow λ (from Σ w·(e^u − 1) = Σ M_k/k!), the moments about λ (binomially, in float64), and Σ p·g(t) =
-//! Σ g_k·N_k/M_0. Every even M_k has terms of one sign, and g₀ = g₁ = 0, so nothing cancels while λ² is no larger than
-//! the variance; where it is, c was poor, and the pass is done again. One exponential and two operations a moment pair
+//! Σ g_k·N_k/M_0. Every even M_k has terms of one sign, and g₀ = g₁ = 0, so little cancels while λ² is no larger than
+//! the variance; where more does, c was poor, and the pass is done again. One exponential and two operations a moment pair
 //! take the place of the first pass (normalisers) and the second (terms), or of the float64 lanes of
 //! [`crate::sided`], which are ten times slower.
 //!
@@ -44,6 +44,9 @@ const PROBES: usize = 16;
 
 /// What the series may leave out, relative to the sum.
 const REMAINDER: f64 = 1e-7;
+
+/// How many times the sum its parts may be, before c counts as poor.
+const CANCELLED: f64 = 3.5;
 
 /// What a first block may say that the series would leave out, before the rest is spared.
 const HOPELESS: f64 = 1e-6;
@@ -98,14 +101,14 @@ impl Series {
                 exact = true;
                 continue;
             }
-            if 2.0 * about[2] < moments[2] {
+            let sum = of_moments(&self.terms, 2, &about);
+            if self.lost(&moments, correction) > CANCELLED * sum {
                 let offset = f64::from((shift.offset + correction) as f32);
                 if offset != shift.offset {
                     shift = Shift { power: sums.power, offset, careful: false };
                     continue;
                 }
             }
-            let sum = of_moments(&self.terms, 2, &about);
             let left_out = self.remainder(sums.square.sqrt() + correction.abs()) * about[ORDER];
             // Not for a sum that is NaN either.
             if !(left_out <= REMAINDER * sum || sum == 0.0) {
@@ -115,6 +118,11 @@ impl Series {
             return Some(Found { sum: sum / moments[0], lse_x, gain: shift.offset + correction });
         }
         None
+    }
+
+    /// What the moments about λ are differences of: where it is several times the sum, so are the roundings.
+    fn lost(&self, moments: &[f64; ORDER + 1], lambda: f64) -> f64 {
+        of_moments(&self.terms.map(f64::abs), 2, &about(&moments.map(f64::abs), -lambda.abs()))
     }
 
     /// Bounds Σ g_k·t^(k − 12) over the terms left out, for |t| up to `largest`.
