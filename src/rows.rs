@@ -254,22 +254,19 @@ impl<'a> Row<'a> {
     ) -> &'b [T] {
         let start = self.start.wrapping_add_signed(self.stride * from as isize);
         let padded = len.next_multiple_of(T::LANES);
-        let in_place = self.stride == 1 && padded == len && self.transform == Transform::Keep;
-        if let Some(numbers) = T::in_place(&self.numbers).filter(|_| in_place) {
-            return &numbers[start..start + len];
-        }
-        if let Some(numbers) = T::in_place(&self.numbers)
-            && self.stride == 1
-            && self.transform == Transform::Keep
-            && (1..T::LANES).contains(&len)
-            && start + T::LANES <= numbers.len()
-        {
-            // Part of a vector, with other rows' numbers behind it: read whole, and blended.
-            let pad = T::In::<S>::splat(pad.unwrap_or(numbers[start + len - 1]));
-            let out = scratch.get(T::LANES);
-            let lanes = T::In::<S>::load(&numbers[start..]);
-            T::In::<S>::select(T::In::<S>::first(len), lanes, pad).store(out);
-            return out;
+        let as_they_are = self.stride == 1 && self.transform == Transform::Keep;
+        if let Some(numbers) = T::in_place(&self.numbers).filter(|_| as_they_are) {
+            if padded == len {
+                return &numbers[start..start + len];
+            }
+            if len < T::LANES && start + T::LANES <= numbers.len() {
+                // Part of a vector, with other rows' numbers behind it: read whole, and blended.
+                let pad = T::In::<S>::splat(pad.unwrap_or(numbers[start + len - 1]));
+                let out = scratch.get(T::LANES);
+                let lanes = T::In::<S>::load(&numbers[start..]);
+                T::In::<S>::select(T::In::<S>::first(len), lanes, pad).store(out);
+                return out;
+            }
         }
         let out = scratch.get(padded);
         T::convert::<S>(&self.numbers, start, self.stride, &mut out[..len]);

@@ -56,6 +56,10 @@ const HOPELESS: f64 = 1e-6;
 pub struct Series {
     entry: Entry,
     terms: [f64; TERMS],
+    /// e^u.
+    exponential: [f64; TERMS],
+    /// Largest M₁₂/M₂ of a first block.
+    hopeless: f64,
 }
 
 impl Series {
@@ -64,7 +68,9 @@ impl Series {
         let Jet(mut terms) = entry.generator()?;
         // Exactly: what rounding left of them would be multiplied by 1 and t.
         (terms[0], terms[1]) = (0.0, 0.0);
-        Some(Self { entry, terms })
+        let Jet(exponential) = Jet::exp(1.0);
+        let hopeless = terms[2].abs() * HOPELESS / remainder(&terms, SQUARE.sqrt());
+        Some(Self { entry, terms, exponential, hopeless })
     }
 
     /// The divergence of two rows, or `None` if they are none of those this pass is for.
@@ -82,19 +88,19 @@ impl Series {
     /// The sum from a pass with a guessed shift and, if that was poor, one with the shift it found.
     fn sums(&self, x: Row<'_>, y: Row<'_>, parallel: bool) -> Option<Found> {
         let mut shift = guess::<f32>(x, y)?;
-        let mut exact = shift.offset.abs() > 1.0;
+        if shift.careful {
+            return None;
+        }
+        let unit_of = |offset| dispatch(Spread { x, y, offset }).map_or(1.0, unit_for);
+        let (mut unit, mut exact) = (unit_of(shift.offset), shift.offset.abs() > 1.0);
         for _ in 0..3 {
-            if shift.careful {
-                return None;
-            }
-            let unit = dispatch(Spread { x, y, offset: shift.offset }).map_or(1.0, unit_for);
             let sums = if exact {
                 self.pass::<true>(x, y, shift, unit, parallel)
             } else {
                 self.pass::<false>(x, y, shift, unit, parallel)
             }?;
             let moments = sums.moments;
-            let correction = libm::log1p(of_moments(&Jet::exp(1.0).0, 1, &moments) / moments[0]);
+            let correction = libm::log1p(of_moments(&self.exponential, 1, &moments) / moments[0]);
             let about = about(&moments, correction);
             let variance = about[2] / moments[0];
             if !exact && offset_shows(shift.offset, 0.5 * variance) {
@@ -106,10 +112,11 @@ impl Series {
                 let offset = f64::from((shift.offset + correction) as f32);
                 if offset != shift.offset {
                     shift = Shift { power: sums.power, offset, careful: false };
+                    unit = unit_of(offset);
                     continue;
                 }
             }
-            let left_out = self.remainder(sums.square.sqrt() + correction.abs()) * about[ORDER];
+            let left_out = remainder(&self.terms, sums.square.sqrt() + correction.abs()) * about[ORDER];
             // Not for a sum that is NaN either.
             if !(left_out <= REMAINDER * sum || sum == 0.0) {
                 return None;
@@ -125,15 +132,8 @@ impl Series {
         of_moments(&self.terms.map(f64::abs), 2, &about(&moments.map(f64::abs), -lambda.abs()))
     }
 
-    /// Bounds Σ g_k·t^(k − 12) over the terms left out, for |t| up to `largest`.
-    fn remainder(&self, largest: f64) -> f64 {
-        // Three times those at hand: the ones beyond fall off like a geometric series of ratio 2/π.
-        let sum = self.terms[ORDER + 1..].iter().rev().fold(0.0, |sum, term| largest * (term.abs() + sum));
-        3.0 * sum
-    }
-
     fn pass<const EXACT: bool>(&self, x: Row<'_>, y: Row<'_>, shift: Shift, unit: f64, parallel: bool) -> Option<Sums> {
-        let hopeless = self.terms[2].abs() * HOPELESS / self.remainder(SQUARE.sqrt()) * unit.powi(ORDER as i32 - 2);
+        let hopeless = self.hopeless * unit.powi(ORDER as i32 - 2);
         let sums = over_segments(
             x.len(),
             parallel,
@@ -143,6 +143,13 @@ impl Series {
         let moments = std::array::from_fn(|k| sums.moments[k] / unit.powi(k as i32));
         Some(Sums { moments, square: sums.square / (unit * unit), ..sums })
     }
+}
+
+/// Bounds Σ g_k·t^(k − 12) over the terms left out, for |t| up to `largest`.
+fn remainder(terms: &[f64; TERMS], largest: f64) -> f64 {
+    // Three times those at hand: the ones beyond fall off like a geometric series of ratio 2/π.
+    let sum = terms[ORDER + 1..].iter().rev().fold(0.0, |sum, term| largest * (term.abs() + sum));
+    3.0 * sum
 }
 
 /// The power of two that brings log-ratios of this size near [`TARGET`].
@@ -237,7 +244,7 @@ struct Pass<'a, const EXACT: bool> {
     shift: Shift,
     /// What u is multiplied by: a power of two.
     unit: f64,
-    /// Largest M₁₂/M₂ of a first block.
+    /// Largest M₁₂/M₂ of a first block, in that unit.
     hopeless: f64,
 }
 

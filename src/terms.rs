@@ -5,7 +5,7 @@ use crate::linear::Totals;
 use crate::moments::Moments;
 use crate::pair::{LogFrame, NEAR, Pair};
 use crate::rows::{BLOCK, InPlace, Row, Scratch, over_segments};
-use crate::simd::{Element, Kernel, Lanes, Mask, Simd, Sum, Vector, dispatch, total};
+use crate::simd::{Element, Kernel, Mask, Simd, Sum, Vector, dispatch, total};
 
 /// Most sums that one pass yields.
 pub const MAX_SUMS: usize = 8;
@@ -169,35 +169,23 @@ impl<T: InPlace, K: Terms> Kernel for LogPass<'_, T, K> {
     }
 }
 
-/// The sums of `terms` over rows of weights, in units of Σp.
-pub fn weight_sums_in<T: InPlace>(
-    p: Row<'_>,
-    q: Row<'_>,
-    totals: &[Totals; 2],
-    terms: impl Terms,
-    parallel: bool,
-) -> [f64; MAX_SUMS] {
-    // Powers of two that put both totals near 2^64 (2^400 in float64): products stay normal however small a weight is.
-    let (target, limit) = if T::LANES == f32::LANES { (64, 120) } else { (400, 1000) };
-    let scale = totals.map(|t| t.scale(target, limit));
-    let (ratio, ratio_low) = totals[0].quotient(&totals[1], scale[0], scale[1]);
-    let high = T::from_f64(ratio).to_f64();
-    let low = (ratio - high) + ratio_low;
+/// The sums of `terms` over rows of weights, in units of Σp, in float64 lanes.
+pub fn weight_sums(p: Row<'_>, q: Row<'_>, totals: &[Totals; 2], terms: impl Terms, parallel: bool) -> [f64; MAX_SUMS] {
+    // Powers of two that put both totals near 2^400: products stay normal however small a weight is.
+    let scale = totals.map(|t| t.scale(400, 1000));
+    let ratio = totals[0].quotient(&totals[1], scale[0], scale[1]);
     let factor = if totals[0].power == 0 { scale[0] } else { libm::scalbn(scale[0], totals[0].power) };
     let unit = 1.0 / (totals[0].sum * factor);
     let sums = over_segments(
         p.len(),
         parallel,
-        |from, to| {
-            let ratio = [high, low];
-            dispatch(WeightPass::<T, _> { p, q, from, to, ratio, scale, terms, elem: std::marker::PhantomData })
-        },
+        |from, to| dispatch(WeightPass { p, q, from, to, ratio: ratio.into(), scale, terms }),
         add_sums,
     );
     sums.map(|sum| sum * unit)
 }
 
-struct WeightPass<'a, T, K> {
+struct WeightPass<'a, K> {
     p: Row<'a>,
     q: Row<'a>,
     from: usize,
@@ -205,27 +193,24 @@ struct WeightPass<'a, T, K> {
     ratio: [f64; 2],
     scale: [f64; 2],
     terms: K,
-    elem: std::marker::PhantomData<T>,
 }
 
-impl<T: InPlace, K: Terms> Kernel for WeightPass<'_, T, K> {
+impl<K: Terms> Kernel for WeightPass<'_, K> {
     type Output = [f64; MAX_SUMS];
 
     #[inline(always)]
     fn run<S: Simd>(self) -> Self::Output {
-        let (mut scratch_p, mut scratch_q) = (Scratch::<T>::new(), Scratch::<T>::new());
+        let (mut scratch_p, mut scratch_q) = (Scratch::<f64>::new(), Scratch::<f64>::new());
         let mut sums: [Sum; MAX_SUMS] = [[0.0; 16]; MAX_SUMS];
-        let constant = <T as Lanes>::In::<S>::constant;
-        let [ratio, ratio_low] = self.ratio.map(constant);
-        let scale = self.scale.map(constant);
-        let zero = T::from_f64(0.0);
+        let [ratio, ratio_low] = self.ratio.map(S::F64::constant);
+        let scale = self.scale.map(S::F64::constant);
         for from in (self.from..self.to).step_by(BLOCK) {
             let len = BLOCK.min(self.to - from);
-            let ps = self.p.block::<S, T>(from, len, &mut scratch_p, zero);
-            let qs = self.q.block::<S, T>(from, len, &mut scratch_q, zero);
-            let mut lanes = [constant(0.0); MAX_SUMS];
-            for (p, q) in ps.chunks_exact(T::LANES).zip(qs.chunks_exact(T::LANES)) {
-                let (p, q) = (T::In::<S>::load(p), T::In::<S>::load(q));
+            let ps = self.p.block::<S, f64>(from, len, &mut scratch_p, 0.0);
+            let qs = self.q.block::<S, f64>(from, len, &mut scratch_q, 0.0);
+            let mut lanes = [S::F64::zero(); MAX_SUMS];
+            for (p, q) in ps.chunks_exact(f64::LANES).zip(qs.chunks_exact(f64::LANES)) {
+                let (p, q) = (S::F64::load(p), S::F64::load(q));
                 let pair = Pair::from_weights(p * scale[0], q * scale[1], ratio, ratio_low);
                 self.terms.add(&pair, p, q, &mut lanes);
             }

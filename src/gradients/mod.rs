@@ -29,7 +29,7 @@ use crate::pool::{Call, install, threads};
 use crate::prepare::{Prepared, Side, prepare};
 use crate::rows::SEGMENT;
 use crate::simd::Vector;
-use crate::terms::{MAX_SUMS, Terms, log_sums_in, weight_sums_in};
+use crate::terms::{MAX_SUMS, Terms, log_sums_in, weight_sums};
 use forces::{CrossEntropy, Force, Forward, Jeffreys, Js, Reverse, SquaredHellinger, TotalVariation};
 use mixed::{Alpha, SkewKl, SkewKlFirst, WeightedJs};
 use write::{write_logs, write_weights};
@@ -229,7 +229,7 @@ impl Task<'_, '_> {
                 }
             }
             Prepared::Weights(a, b, totals) => {
-                weight_sums_in::<f64>(a.widened(true), b.widened(true), totals, Sums(force), self.parallel)
+                weight_sums(a.widened(true), b.widened(true), totals, Sums(force), self.parallel)
             }
         };
         let (value, mean) = force.conclude(&sums);

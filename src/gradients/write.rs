@@ -224,7 +224,7 @@ pub fn write_weights<F: Force, O: Number>(
     parallel: bool,
     out: &mut [O],
 ) -> Written {
-    // As in `terms::weight_sums_in`: both totals near 2^400, so that products stay normal.
+    // As in `terms::weight_sums`: both totals near 2^400, so that products stay normal.
     let scales = totals.map(|t| t.scale(400, 1000));
     let (ratio, low) = totals[0].quotient(&totals[1], scales[0], scales[1]);
     let unit = 1.0 / (totals[0].sum * libm::scalbn(scales[0], totals[0].power));

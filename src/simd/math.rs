@@ -113,42 +113,43 @@ pub fn lowest<V: Vector>(power: f64) -> V {
 /// be a normal number, so clamp x to [`lowest`] first.
 #[inline(always)]
 pub fn exp_scaled<V: Vector>(x: V, magic: V) -> V {
-    let (r, n) = reduce(x, magic);
-    r.mul_add(polynomial(r, V::Elem::EXPM1), V::one()).shift_exponent(n)
+    let [value] = exps_scaled(&[x], magic);
+    value
 }
 
-/// [`exp_scaled`] of several vectors, side by side as in [`exps2_scaled`].
+/// [`exp_scaled`] of several vectors, side by side.
 #[inline(always)]
 pub fn exps_scaled<V: Vector, const N: usize>(x: &[V; N], magic: V) -> [V; N] {
-    let (mut n, mut r, mut value) = (*x, *x, [V::splat(V::Elem::EXPM1[0]); N]);
+    let (mut n, mut r) = (*x, *x);
     for i in 0..N {
         (r[i], n[i]) = reduce(x[i], magic);
     }
-    for &coefficient in &V::Elem::EXPM1[1..] {
-        for i in 0..N {
-            value[i] = value[i].mul_add(r[i], V::splat(coefficient));
-        }
-    }
-    for i in 0..N {
-        value[i] = r[i].mul_add(value[i], V::one()).shift_exponent(n[i]);
-    }
-    value
+    shifted(&r, &n, V::Elem::EXPM1)
 }
 
 /// 2^x · 2^-K of several vectors; K and what x may be as for [`exp_scaled`], but in units of ln 2.
 ///
-/// An operation less than e^x. Each is done for all vectors before the next: a processor's scheduler does not hold as
-/// many chains of dependent operations, one after the other, as it takes to hide their latency.
+/// An operation less than e^x.
 #[inline(always)]
 pub fn exps2_scaled<V: Vector, const N: usize>(x: &[V; N], magic: V) -> [V; N] {
-    let (mut n, mut r, mut value) = (*x, *x, [V::splat(V::Elem::EXP2M1[0]); N]);
+    let (mut n, mut r) = (*x, *x);
     for n in &mut n {
         *n = *n + magic;
     }
     for i in 0..N {
         r[i] = x[i] - (n[i] - magic);
     }
-    for &coefficient in &V::Elem::EXP2M1[1..] {
+    shifted(&r, &n, V::Elem::EXP2M1)
+}
+
+/// (1 + r·P(r))·2^n of several vectors.
+///
+/// Each operation is done for all of them before the next: a processor's scheduler does not hold as many chains of
+/// dependent operations, one after the other, as it takes to hide their latency.
+#[inline(always)]
+fn shifted<V: Vector, const N: usize>(r: &[V; N], n: &[V; N], coefficients: &[V::Elem]) -> [V; N] {
+    let mut value = [V::splat(coefficients[0]); N];
+    for &coefficient in &coefficients[1..] {
         for i in 0..N {
             value[i] = value[i].mul_add(r[i], V::splat(coefficient));
         }

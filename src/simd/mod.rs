@@ -238,16 +238,20 @@ pub trait Simd {
     /// Widens the numbers of a slice, a multiple of sixteen.
     #[inline(always)]
     fn widen_f16(from: &[f16], out: &mut [f32]) {
-        for (from, out) in from.chunks_exact(f32::LANES).zip(out.chunks_exact_mut(f32::LANES)) {
-            Self::load_f16(from).store(out);
-        }
+        widen(from, out, Self::load_f16);
     }
     /// Widens the numbers of a slice, a multiple of sixteen.
     #[inline(always)]
     fn widen_bf16(from: &[bf16], out: &mut [f32]) {
-        for (from, out) in from.chunks_exact(f32::LANES).zip(out.chunks_exact_mut(f32::LANES)) {
-            Self::load_bf16(from).store(out);
-        }
+        widen(from, out, Self::load_bf16);
+    }
+}
+
+/// Widens the numbers of a slice, sixteen at a time.
+#[inline(always)]
+fn widen<V: Vector<Elem = f32>, H>(from: &[H], out: &mut [f32], load: impl Fn(&[H]) -> V) {
+    for (from, out) in from.chunks_exact(f32::LANES).zip(out.chunks_exact_mut(f32::LANES)) {
+        load(from).store(out);
     }
 }
 
