@@ -22,7 +22,7 @@ from .inputs import NOISE_FLOOR
 from .manifest import SCHEMA_VERSION, difference, with_texts
 from .plan import Missing, Part
 
-__all__ = ["RunDirectory", "clear_errors"]
+__all__ = ["RunDirectory", "clear_errors", "part_path"]
 
 _PART = re.compile(r"part-\d{6}\.parquet")
 _TEMPORARY = re.compile(r".*\.\d+\.tmp")
@@ -83,6 +83,11 @@ def _sync_directory(directory: Path) -> None:
             os.fsync(handle)
         finally:
             os.close(handle)
+
+
+def part_path(directory: Path, name: str, number: int) -> Path:
+    """Return the file of a part of a candidate."""
+    return directory / name / f"part-{number:06d}.parquet"
 
 
 class RunDirectory:
@@ -192,7 +197,7 @@ class RunDirectory:
 
     def part_path(self, name: str, number: int) -> Path:
         """Return the file of a part."""
-        return self.path / name / f"part-{number:06d}.parquet"
+        return part_path(self.path, name, number)
 
     def has_part(self, name: str, part: Part) -> bool:
         """Tell whether a part is there, with the expected columns and rows; a damaged one counts as missing."""

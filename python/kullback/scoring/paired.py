@@ -15,12 +15,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .statistics import Bootstrap, Estimate, Floats, mean_of, with_replicates
+from .statistics import HALF_WIDTH, Bootstrap, Estimate, Floats, mean_of, with_replicates
 
 __all__ = ["Difference", "FloorComparison", "compare_pairs", "compare_with_floor"]
-
-# Half of a 95 % interval, in standard errors, where there are no groups to resample.
-_HALF_WIDTH = 1.959963984540054
 
 
 @dataclass(frozen=True)
@@ -97,7 +94,7 @@ def _difference(a: Floats, b: Floats, bootstrap: Bootstrap | None) -> tuple[Esti
         return estimate, math.nan, math.nan, math.nan
     if error == 0:
         return estimate, value, value, 1.0 if value else 0.5
-    half = _HALF_WIDTH * error
+    half = HALF_WIDTH * error
     return estimate, value - half, value + half, 0.5 * (1.0 + math.erf(abs(value) / error / math.sqrt(2)))
 
 

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 __all__ = [
+    "HALF_WIDTH",
     "PERCENTILES",
     "Bootstrap",
     "Distribution",
@@ -26,6 +27,9 @@ __all__ = [
 ]
 
 Floats = NDArray[np.float64]
+
+# Half of a 95 % interval, in standard errors, where there are no groups to resample.
+HALF_WIDTH = 1.959963984540054
 
 PERCENTILES = (0.1, 1.0, 5.0, 10.0, 25.0, 50.0, 75.0, 90.0, 95.0, 99.0, 99.9)
 

@@ -17,9 +17,11 @@ from typing import Any
 from ..._core.registry import divergence_names
 from ..errors import InputError, reason_of
 from ..manifest import SCHEMA_VERSION
+from ..paired import FloorComparison
 from ..statistics import Distribution, Estimate
+from ..thresholds import Outcome
 
-__all__ = ["Above", "Bucket", "Paired", "Run", "Scored", "Threshold", "gather"]
+__all__ = ["Bucket", "Paired", "Run", "Scored", "gather"]
 
 Statistic = Distribution | Estimate
 
@@ -41,16 +43,6 @@ class Bucket:
 
 
 @dataclass(frozen=True)
-class Above:
-    """How a candidate stands to the noise floor."""
-
-    metric: str
-    ratio: float
-    difference: Estimate
-    above: bool
-
-
-@dataclass(frozen=True)
 class Scored:
     """The summary of a candidate, or of the noise floor."""
 
@@ -61,7 +53,7 @@ class Scored:
     n_bootstrap: int
     statistics: Mapping[str, Statistic]
     buckets: Mapping[str, Sequence[Bucket]]
-    above: Above | None
+    above: FloorComparison | None
 
     def estimate(self, name: str) -> Estimate | None:
         """Return a statistic, or the mean of a column."""
@@ -84,16 +76,6 @@ class Paired:
     difference: Estimate
     better: str | None
     confidence: float
-
-
-@dataclass(frozen=True)
-class Threshold:
-    """A condition under which a candidate fails, and what became of it."""
-
-    expression: str
-    candidate: str
-    value: float
-    failed: bool
 
 
 @dataclass(frozen=True)
@@ -124,7 +106,7 @@ class Run:
     candidates: Mapping[str, Scored]
     noise_floor: Scored | None
     paired: Sequence[Paired]
-    thresholds: Sequence[Threshold]
+    thresholds: Sequence[Outcome]
 
     @property
     def n_groups(self) -> int | None:
@@ -220,7 +202,7 @@ def _records(directory: Path, summary: Mapping[str, Any], manifest: Mapping[str,
         candidates,
         None if floor is None else _scored("noise floor", floor),
         [_paired(item) for item in summary.get("paired") or ()],
-        [_threshold(item) for item in summary.get("thresholds") or ()],
+        [_outcome(item) for item in summary.get("thresholds") or ()],
     )
 
 
@@ -252,9 +234,7 @@ def _scored(name: str, item: Mapping[str, Any]) -> Scored:
         int(item.get("n_bootstrap") or 0),
         {key: _statistic(value) for key, value in item["statistics"].items()},
         buckets,
-        None
-        if not above
-        else Above(str(above["metric"]), float(above["ratio"]), _estimate(above["difference"]), bool(above["above"])),
+        None if not above else _floor_comparison(above),
     )
 
 
@@ -277,8 +257,13 @@ def _paired(item: Mapping[str, Any]) -> Paired:
     )
 
 
-def _threshold(item: Mapping[str, Any]) -> Threshold:
-    return Threshold(str(item["expression"]), str(item["candidate"]), float(item["value"]), bool(item["failed"]))
+def _floor_comparison(item: Mapping[str, Any]) -> FloorComparison:
+    difference = _estimate(item["difference"])
+    return FloorComparison(str(item["metric"]), float(item["ratio"]), difference, bool(item["above"]))
+
+
+def _outcome(item: Mapping[str, Any]) -> Outcome:
+    return Outcome(str(item["expression"]), str(item["candidate"]), float(item["value"]), bool(item["failed"]))
 
 
 def _statistic(item: Mapping[str, Any]) -> Statistic:

@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import math
 
-from ..statistics import Estimate
+from ..statistics import HALF_WIDTH, Estimate
 
 __all__ = ["interval"]
-
-# Half the width of a 95 % interval of a normal distribution, in standard errors.
-_NORMAL = 1.959964
 
 
 def interval(estimate: Estimate) -> tuple[float, float] | None:
@@ -18,5 +15,5 @@ def interval(estimate: Estimate) -> tuple[float, float] | None:
         return None if math.isnan(estimate.low + estimate.high) else (estimate.low, estimate.high)
     if not (math.isfinite(estimate.value) and math.isfinite(estimate.standard_error)):
         return None
-    half = _NORMAL * estimate.standard_error
+    half = HALF_WIDTH * estimate.standard_error
     return estimate.value - half, estimate.value + half

@@ -6,21 +6,23 @@ import shlex
 from collections.abc import Mapping
 from typing import Any
 
+from ..options import Options
 from .gather import Run
 from .words import visible
 
 __all__ = ["command", "environment", "files"]
 
-# Options of the manifest as flags; what stands here is left out of the command, being the default.
-_FLAGS: dict[str, tuple[str, Any]] = {
-    "metrics": ("--metrics", None),
-    "vocab_size": ("--vocab-size", None),
-    "temperature": ("--temperature", 1.0),
-    "group_size": ("--group-size", None),
-    "kind": ("--input", "logits"),
-    "kld_rule": ("--kld-rule", "exact"),
-    "tail": ("--tail", None),
+# Options of the manifest as flags; one that has its default is left out of the command.
+_FLAGS = {
+    "metrics": "--metrics",
+    "vocab_size": "--vocab-size",
+    "temperature": "--temperature",
+    "group_size": "--group-size",
+    "kind": "--input",
+    "kld_rule": "--kld-rule",
+    "tail": "--tail",
 }
+_DEFAULTS = Options()
 
 
 def command(run: Run) -> str:
@@ -36,7 +38,8 @@ def command(run: Run) -> str:
     for condition in dict.fromkeys(item.expression for item in run.thresholds):
         parts += ["--fail-if", condition]
     options = _mapping(_mapping(run.manifest.get("identity")).get("options"))
-    for name, (flag, default) in _FLAGS.items():
+    for name, flag in _FLAGS.items():
+        default = getattr(_DEFAULTS, name)
         value = options.get(name, default)
         if value != default:
             parts += [flag, ",".join(map(str, value)) if isinstance(value, list) else str(value)]

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import InputError, reason_of
+from ..output import part_path
 from .gather import Run
 
 __all__ = ["Batch", "Rows"]
@@ -41,7 +42,7 @@ class Rows:
                 self._check(name, number)
 
     def _path(self, name: str, number: int) -> Path:
-        return self._run.directory / name / f"part-{number:06d}.parquet"
+        return part_path(self._run.directory, name, number)
 
     def _check(self, name: str, number: int) -> None:
         import pyarrow as pa
