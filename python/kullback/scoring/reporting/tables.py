@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from ..statistics import Distribution, Estimate
@@ -72,8 +72,8 @@ def _unit(metric: str) -> str:
     return f" ({unit(metric).strip()})" if unit(metric) else ""
 
 
-def _estimate(estimate: Estimate | None, write: object) -> Cell:
-    if estimate is None or not callable(write):
+def _estimate(estimate: Estimate | None, write: Callable[[float], str]) -> Cell:
+    if estimate is None:
         return Cell("–")
     ends = interval(estimate)
     if ends is None:
@@ -109,9 +109,9 @@ def change_table(run: Run) -> Table | None:
     return _percentiles(run, "delta_prob", "Percentiles of Δp, in percentage points", points)
 
 
-def _percentiles(run: Run, name: str, caption: str, write: object) -> Table | None:
+def _percentiles(run: Run, name: str, caption: str, write: Callable[[float | None], str]) -> Table | None:
     found = [(scored, column) for scored in run.nearest_first() if (column := scored.distribution(name)) is not None]
-    if not found or not callable(write):
+    if not found:
         return None
     heads = ["candidate", "least", *(f"{p} %" if p != "50" else "median" for p in _SHOWN_PERCENTILES), "largest"]
     rows = []
