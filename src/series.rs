@@ -197,8 +197,8 @@ struct Found {
 
 /// Σ g_k·M_k from k = `first`.
 fn of_moments(terms: &[f64; TERMS], first: usize, moments: &[f64; ORDER + 1]) -> f64 {
-    // From the highest: the small ones first.
-    (first..=ORDER).rev().fold(0.0, |sum, k| terms[k].mul_add(moments[k], sum))
+    // From the highest: the small ones first. No fused operation: outside a kernel it would be a call.
+    (first..=ORDER).rev().fold(0.0, |sum, k| sum + terms[k] * moments[k])
 }
 
 /// Σ w·(u − λ)^k from Σ w·u^k.
@@ -206,7 +206,7 @@ fn about(moments: &[f64; ORDER + 1], lambda: f64) -> [f64; ORDER + 1] {
     let mut about = *moments;
     for first in 1..=ORDER {
         for k in (first..=ORDER).rev() {
-            about[k] = (-lambda).mul_add(about[k - 1], about[k]);
+            about[k] -= lambda * about[k - 1];
         }
     }
     about

@@ -79,10 +79,10 @@ class Fit(NamedTuple):
 
 
 HALF_LN2 = log(mpf(2)) / 2 * (1 + mpf("1e-6"))
-HALF = (1 + mpf("1e-6")) / 2
+SIXTEENTH = (1 + mpf("1e-6")) / 16
 FITS = [
     Fit("EXPM1", "(e^r - 1)/r, |r| <= ln2/2", _expm1_over_r, -HALF_LN2, HALF_LN2, 5, 11),
-    Fit("EXP2M1", "(2^r - 1)/r, |r| <= 1/2", _exp2m1_over_r, -HALF, HALF, 5, 11),
+    Fit("EXP2M1", "(2^r - 1)/r, |r| <= 1/16", _exp2m1_over_r, -SIXTEENTH, SIXTEENTH, 2, 6),
     Fit("HALF", "(1 - e^(-t/2))/t, |t| <= 2", _half_over, mpf(-2), mpf(2), 7, 15),
     Fit("PHI", "(e^u - 1 - u)/u^2, |u| <= 2", _phi_over_square, mpf(-2), mpf(2), 10, 18),
     Fit("LOG", "2 atanh(f)/f in f^2, |f| <= 1/3", _atanh_over_f, mpf(0), mpf(1) / 9, 4, 10),
@@ -99,7 +99,7 @@ def _worst(fit: Fit, coefficients: list[mpf]) -> mpf:
 
 
 def main() -> None:
-    """Print every table, highest power first, with its approximation error."""
+    """Print every table, highest power first, with its approximation error, and the powers of the eighths."""
     for fit in FITS:
         for kind, degree, digits in (("F32", fit.degree_f32, 10), ("F64", fit.degree_f64, 18)):
             coefficients = chebyfit(fit.function, [fit.low, fit.high], degree + 1)
@@ -109,6 +109,9 @@ def main() -> None:
             for c in coefficients:
                 sys.stdout.write(f"    {mp.nstr(c, digits, min_fixed=-1, max_fixed=1)},\n")
             sys.stdout.write("];\n")
+    for kind, digits in (("F32", 10), ("F64", 18)):
+        powers = ", ".join(mp.nstr(mpf(2) ** (mpf(j) / 8), digits) for j in range(8))
+        sys.stdout.write(f"/// 2^(j/8).\npub const EIGHTHS_{kind}: [{kind.lower()}; 8] = [{powers}];\n")
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ use std::ops::{Add, Div, Mul, Sub};
 
 use half::{bf16, f16};
 
-use super::{Element, Kernel, Mask, Simd, Sum, Vector};
+use super::{EIGHTHS_F32, EIGHTHS_F64, Element, Kernel, Mask, Simd, Sum, Vector};
 
 /// The instruction set.
 pub struct Avx2;
@@ -193,6 +193,20 @@ impl Vector for F32 {
         Self(half(self.0, n.0), half(self.1, n.1))
     }
     #[inline(always)]
+    fn exp2_eighths(self) -> Self {
+        #[inline(always)]
+        fn half(n: __m256) -> __m256 {
+            // SAFETY: the table holds eight numbers.
+            unsafe {
+                let table = _mm256_loadu_si256(EIGHTHS_F32.as_ptr().cast());
+                let bits = _mm256_castps_si256(n);
+                let power = _mm256_permutevar8x32_epi32(table, bits);
+                _mm256_castsi256_ps(_mm256_add_epi32(power, _mm256_slli_epi32::<20>(bits)))
+            }
+        }
+        Self(half(self.0), half(self.1))
+    }
+    #[inline(always)]
     fn split_exponent(self) -> (Self, Self) {
         #[inline(always)]
         fn half(x: __m256) -> (__m256, __m256) {
@@ -321,6 +335,26 @@ impl Vector for F64 {
             }
         }
         Self(half(self.0, n.0), half(self.1, n.1))
+    }
+    #[inline(always)]
+    fn exp2_eighths(self) -> Self {
+        #[inline(always)]
+        fn half(n: __m256d) -> __m256d {
+            // SAFETY: the table holds eight numbers.
+            unsafe {
+                let low = _mm256_loadu_si256(EIGHTHS_F64.as_ptr().cast());
+                let high = _mm256_loadu_si256(EIGHTHS_F64.as_ptr().add(4).cast());
+                let bits = _mm256_castpd_si256(n);
+                // AVX2 picks numbers of 32 bits: both halves of the one of 64.
+                let both = _mm256_slli_epi32::<1>(_mm256_shuffle_epi32::<0b10_10_00_00>(bits));
+                let place = _mm256_add_epi32(both, _mm256_set1_epi64x(1 << 32));
+                let pick = |table| _mm256_castsi256_pd(_mm256_permutevar8x32_epi32(table, place));
+                let third_bit = _mm256_castsi256_pd(_mm256_slli_epi64::<61>(bits));
+                let power = _mm256_castpd_si256(_mm256_blendv_pd(pick(low), pick(high), third_bit));
+                _mm256_castsi256_pd(_mm256_add_epi64(power, _mm256_slli_epi64::<49>(bits)))
+            }
+        }
+        Self(half(self.0), half(self.1))
     }
     #[inline(always)]
     fn split_exponent(self) -> (Self, Self) {

@@ -9,7 +9,10 @@ use std::ops::{Add, Div, Mul, Sub};
 
 use half::{bf16, f16};
 
-use super::{Element, Kernel, Mask, Simd, Sum, Vector};
+use super::{EIGHTHS_F32, EIGHTHS_F64, Element, Kernel, Mask, Simd, Sum, Vector};
+
+/// What is left of a number beside the multiple of 2^-3 nearest to it, halfway cases to even, without exceptions.
+const NEAREST_EIGHTH: i32 = 3 << 4 | 8;
 
 /// The instruction set.
 pub struct Avx512;
@@ -202,6 +205,21 @@ impl Vector for F32 {
         }
     }
     #[inline(always)]
+    fn exp2_eighths(self) -> Self {
+        // SAFETY: the table holds eight numbers.
+        unsafe {
+            let table = _mm512_broadcast_i32x8(_mm256_loadu_si256(EIGHTHS_F32.as_ptr().cast()));
+            let bits = _mm512_castps_si512(self.0);
+            let power = _mm512_permutexvar_epi32(bits, table);
+            Self(_mm512_castsi512_ps(_mm512_add_epi32(power, _mm512_slli_epi32::<20>(bits))))
+        }
+    }
+    #[inline(always)]
+    fn less_eighths(self, _: Self, _: Self) -> Self {
+        // SAFETY: see the head of this file.
+        unsafe { Self(_mm512_reduce_ps::<NEAREST_EIGHTH>(self.0)) }
+    }
+    #[inline(always)]
     fn split_exponent(self) -> (Self, Self) {
         const OFFSET: i32 = 0x3f80_0000 - 0x3f35_04f3; // bits of 1 less bits of √½
         // SAFETY: see the head of this file.
@@ -314,6 +332,21 @@ impl Vector for F64 {
             let k = _mm512_slli_epi64::<52>(_mm512_castpd_si512(n.0));
             Self(_mm512_castsi512_pd(_mm512_add_epi64(_mm512_castpd_si512(self.0), k)))
         }
+    }
+    #[inline(always)]
+    fn exp2_eighths(self) -> Self {
+        // SAFETY: the table holds eight numbers.
+        unsafe {
+            let table = _mm512_loadu_si512(EIGHTHS_F64.as_ptr().cast());
+            let bits = _mm512_castpd_si512(self.0);
+            let power = _mm512_permutexvar_epi64(bits, table);
+            Self(_mm512_castsi512_pd(_mm512_add_epi64(power, _mm512_slli_epi64::<49>(bits))))
+        }
+    }
+    #[inline(always)]
+    fn less_eighths(self, _: Self, _: Self) -> Self {
+        // SAFETY: see the head of this file.
+        unsafe { Self(_mm512_reduce_pd::<NEAREST_EIGHTH>(self.0)) }
     }
     #[inline(always)]
     fn split_exponent(self) -> (Self, Self) {

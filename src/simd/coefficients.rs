@@ -18,24 +18,34 @@ pub const EXPM1_F64: [f64; 12] = [
     5.0e-1,
     1.0,
 ];
-/// (2^r - 1)/r, |r| <= 1/2; worst relative error 1.2e-8 before rounding.
-pub const EXP2M1_F32: [f32; 6] =
-    [1.545316304e-4, 1.339086348e-3, 9.618082557e-3, 5.550357114e-2, 2.402265076e-1, 6.93147188e-1];
-/// (2^r - 1)/r, |r| <= 1/2; worst relative error 2.7e-19 before rounding.
+/// (2^r - 1)/r, |r| <= 1/16; worst relative error 8.6e-7 before rounding.
+pub const EXP2M1_F32: [f32; 3] = [5.550801512e-2, 2.402546865e-1, 6.931471806e-1];
+/// (2^r - 1)/r, |r| <= 1/16; worst relative error 1.1e-16 before rounding.
 #[allow(clippy::approx_constant)] // the last one is ln 2 to all digits, by its own way
-pub const EXP2M1_F64: [f64; 12] = [
-    2.57293242792342522e-11,
-    4.45581792891740212e-10,
-    7.05489730409819705e-9,
-    1.01780570876181728e-7,
-    1.32154868087056742e-6,
-    1.52527338415569977e-5,
-    1.54035303933707333e-4,
-    1.33335581464064705e-3,
-    9.61812910762847949e-3,
-    5.5504108664821627e-2,
-    2.40226506959100712e-1,
+pub const EXP2M1_F64: [f64; 7] = [
+    1.52534295878885046e-5,
+    1.54044338211544813e-4,
+    1.33335581328388014e-3,
+    9.6181290899832302e-3,
+    5.55041086648222435e-2,
+    2.40226506959109328e-1,
     6.93147180559945309e-1,
+];
+/// 2^(j/8).
+#[allow(clippy::approx_constant)] // the roots among the others
+pub const EIGHTHS_F32: [f32; 8] =
+    [1.0, 1.090507733, 1.189207115, 1.296839555, 1.414213562, 1.542210825, 1.681792831, 1.834008086];
+/// 2^(j/8).
+#[allow(clippy::approx_constant)] // the roots among the others
+pub const EIGHTHS_F64: [f64; 8] = [
+    1.0,
+    1.09050773266525766,
+    1.18920711500272107,
+    1.29683955465100967,
+    1.41421356237309505,
+    1.54221082540794082,
+    1.68179283050742909,
+    1.83400808640934246,
 ];
 /// (1 - e^(-t/2))/t, |t| <= 2; worst relative error 3.2e-8 before rounding.
 pub const HALF_F32: [f32; 8] = [

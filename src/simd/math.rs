@@ -7,7 +7,7 @@
 //! | function | domain | float32 | float64 |
 //! |---|---|---|---|
 //! | [`exp`] | results from the smallest normal number up | 1.0 | 1.0 |
-//! | [`exps2_scaled`] | the same | 1.0 | 1.0 |
+//! | [`exps2_scaled`] | the same | 1.7 | 1.2 |
 //! | [`expm1`] | x ≤ 40 | 2.2 | 2.5 |
 //! | [`phi_near`] | abs(u) ≤ 2 | 2.8 | 2.7 |
 //! | [`phi_wide`] | abs(u) ≤ 8 | 10.0 | 8.0 |
@@ -124,38 +124,49 @@ pub fn exps_scaled<V: Vector, const N: usize>(x: &[V; N], magic: V) -> [V; N] {
     for i in 0..N {
         (r[i], n[i]) = reduce(x[i], magic);
     }
-    shifted(&r, &n, V::Elem::EXPM1)
+    let mut value = horner(&r, V::Elem::EXPM1);
+    for i in 0..N {
+        value[i] = r[i].mul_add(value[i], V::one()).shift_exponent(n[i]);
+    }
+    value
 }
 
-/// 2^x · 2^-K of several vectors; K and what x may be as for [`exp_scaled`], but in units of ln 2.
+/// The `magic` for [`exps2_scaled`].
+#[inline(always)]
+pub fn magic_of_eighths<V: Vector>(power: f64) -> V {
+    V::constant(V::Elem::MAGIC / 8.0 - power)
+}
+
+/// 2^x · 2^-K of several vectors: no rounding of the shift and no range check, as for [`exp_scaled`], but in units of
+/// ln 2. K is below 2¹⁹ in float32 and 2⁴⁸ in float64.
 ///
-/// An operation less than e^x.
+/// A table of the powers of 2^⅛ takes the place of half of the polynomial.
 #[inline(always)]
 pub fn exps2_scaled<V: Vector, const N: usize>(x: &[V; N], magic: V) -> [V; N] {
-    let (mut n, mut r) = (*x, *x);
-    for n in &mut n {
-        *n = *n + magic;
-    }
+    let (mut power, mut r) = (*x, *x);
     for i in 0..N {
-        r[i] = x[i] - (n[i] - magic);
+        let n = x[i] + magic;
+        r[i] = x[i].less_eighths(n, magic);
+        power[i] = n.exp2_eighths();
     }
-    shifted(&r, &n, V::Elem::EXP2M1)
+    let mut value = horner(&r, V::Elem::EXP2M1);
+    for i in 0..N {
+        value[i] = (value[i] * r[i]).mul_add(power[i], power[i]);
+    }
+    value
 }
 
-/// (1 + r·P(r))·2^n of several vectors.
+/// A polynomial of several vectors, given highest power first.
 ///
 /// Each operation is done for all of them before the next: a processor's scheduler does not hold as many chains of
 /// dependent operations, one after the other, as it takes to hide their latency.
 #[inline(always)]
-fn shifted<V: Vector, const N: usize>(r: &[V; N], n: &[V; N], coefficients: &[V::Elem]) -> [V; N] {
+fn horner<V: Vector, const N: usize>(r: &[V; N], coefficients: &[V::Elem]) -> [V; N] {
     let mut value = [V::splat(coefficients[0]); N];
     for &coefficient in &coefficients[1..] {
         for i in 0..N {
             value[i] = value[i].mul_add(r[i], V::splat(coefficient));
         }
-    }
-    for i in 0..N {
-        value[i] = r[i].mul_add(value[i], V::one()).shift_exponent(n[i]);
     }
     value
 }

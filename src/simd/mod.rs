@@ -71,19 +71,33 @@ pub trait Element:
     const MAGIC: f64;
     /// Exponent of the smallest normal number.
     const MIN_EXPONENT: f64;
-    /// Largest magnitude for which range reduction by [`Element::MAGIC`] is exact.
-    const MAX_SHIFT: f64;
     /// Rounds from float64.
     fn from_f64(x: f64) -> Self;
     /// Widens exactly.
     fn to_f64(self) -> f64;
+    /// 2^(k/8), k the integer in the low bits: no range check.
+    fn exp2_eighths(self) -> Self;
 }
+
+/// The bits of 2^(j/8), less what j itself adds when it is shifted to where the eighths of an exponent would stand.
+macro_rules! eighths {
+    ($bits:ident, $mantissa:literal, $powers:expr) => {{
+        let mut eighths = [0; 8];
+        let mut j = 0;
+        while j < 8 {
+            eighths[j] = $powers[j].to_bits() - ((j as $bits) << ($mantissa - 3));
+            j += 1;
+        }
+        eighths
+    }};
+}
+const EIGHTHS_F32: [u32; 8] = eighths!(u32, 23, coefficients::EIGHTHS_F32);
+const EIGHTHS_F64: [u64; 8] = eighths!(u64, 52, coefficients::EIGHTHS_F64);
 
 impl Element for f32 {
     const LANES: usize = 16;
     const MAGIC: f64 = 12_582_912.0;
     const MIN_EXPONENT: f64 = -126.0;
-    const MAX_SHIFT: f64 = 1_048_576.0;
     #[inline(always)]
     fn from_f64(x: f64) -> Self {
         x as f32
@@ -92,13 +106,17 @@ impl Element for f32 {
     fn to_f64(self) -> f64 {
         f64::from(self)
     }
+    #[inline(always)]
+    fn exp2_eighths(self) -> Self {
+        let bits = self.to_bits();
+        Self::from_bits(EIGHTHS_F32[bits as usize % 8].wrapping_add(bits << 20))
+    }
 }
 
 impl Element for f64 {
     const LANES: usize = 8;
     const MAGIC: f64 = 6_755_399_441_055_744.0;
     const MIN_EXPONENT: f64 = -1022.0;
-    const MAX_SHIFT: f64 = 1_099_511_627_776.0;
     #[inline(always)]
     fn from_f64(x: f64) -> Self {
         x
@@ -106,6 +124,11 @@ impl Element for f64 {
     #[inline(always)]
     fn to_f64(self) -> f64 {
         self
+    }
+    #[inline(always)]
+    fn exp2_eighths(self) -> Self {
+        let bits = self.to_bits();
+        Self::from_bits(EIGHTHS_F64[bits as usize % 8].wrapping_add(bits << 49))
     }
 }
 
@@ -166,6 +189,19 @@ pub trait Vector: Copy + Add<Output = Self> + Sub<Output = Self> + Mul<Output = 
     fn align(self, to: Self) -> (Self, Self);
     /// Adds each lane to the float64 sums.
     fn add_to(self, sum: &mut Sum);
+
+    /// 2^(k/8), k the integer in the low bits: no range check.
+    #[inline(always)]
+    fn exp2_eighths(self) -> Self {
+        let mut lanes = [Self::Elem::from_f64(0.0); SUM_LANES];
+        self.store(&mut lanes);
+        Self::load(&lanes.map(Self::Elem::exp2_eighths))
+    }
+    /// `self` less the nearest multiple of 1/8, which is `n - magic`.
+    #[inline(always)]
+    fn less_eighths(self, n: Self, magic: Self) -> Self {
+        self - (n - magic)
+    }
 
     /// Asks for the cache line at an address that may soon be read; never reads, so any address will do.
     #[inline(always)]

@@ -10,7 +10,7 @@ use crate::simd::{Element, Kernel, SUM_LANES, Simd, Sum, Vector, math};
 pub const UNROLLED: usize = 4;
 
 /// How far ahead of their use costs are asked for.
-const AHEAD: usize = 2048;
+const AHEAD: usize = 512;
 
 /// Numbers between two additions of a row's lanes to its float64 sum.
 pub const BLOCK: usize = 1024;
@@ -105,7 +105,7 @@ impl<E: Number, const TOP: bool, const STORE: bool> Kernel for Exponentials<'_, 
         let lanes = E::LANES;
         let scale = E::In::<S>::constant(-LOG2_E / self.against.epsilon);
         for (r, row) in self.rows.iter_mut().enumerate() {
-            let magic = math::magic::<E::In<S>>(row.power);
+            let magic = math::magic_of_eighths::<E::In<S>>(row.power);
             // Less is taken for that: far below what a sum can hold, and its product with a weight is still no
             // subnormal number, which processors handle a hundred times more slowly.
             let low = E::In::<S>::constant(row.power + 0.7 * E::MIN_EXPONENT);

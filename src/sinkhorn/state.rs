@@ -9,7 +9,7 @@ use super::problem::{Options, Problem, Watch};
 use super::sparse::Sparse;
 use super::sweep::{Measured, NEAR, Pass, Plan};
 use super::sweeps::{Kind, Sweeps};
-use super::vectors::{distance, dot, exp_all, ln_all};
+use super::vectors::{distance, dot, exp_all, largest, ln_all};
 use crate::error::{Error, Result};
 
 /// Largest |ln v| before the kernel is absorbed again.
@@ -255,13 +255,14 @@ impl<'a> State<'a> {
     fn restart(&mut self) -> Result<bool> {
         let h = self.h();
         let bend = self.bend(0);
-        let moved = h.iter().zip(&self.z_h).map(|(h, last)| (h - last).abs()).filter(|moved| !moved.is_nan());
-        let near = !self.z_h.is_empty() && moved.fold(0.0, f64::max) <= NEAR;
+        let near = !self.z_h.is_empty() && largest(&h, &self.z_h, |h, last| (h - last).abs()) <= NEAR;
         let given = Pass { a: &self.a, h: &h, epsilon: self.epsilon, bend, near };
         let (costs, plan, columns) = (self.costs, &self.plan, &mut self.columns);
         let least = match &mut self.storage {
             Storage::None => {
-                let noise = NARROW_FLOOR * f64::from(f32::EPSILON) * self.range / self.epsilon * self.mass;
+                // Exponents are as large as the costs or, from a start that was given, as the potentials.
+                let size = self.range.max(largest(&self.g, &self.g, |g, _| g.abs()));
+                let noise = NARROW_FLOOR * f64::from(f32::EPSILON) * size / self.epsilon * self.mass;
                 if costs.is_wide() || self.error < noise || noise > self.mass {
                     costs.sweep(&given, plan, &mut self.z, columns, Kind::Wide)?;
                     f64::LOST

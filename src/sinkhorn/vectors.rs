@@ -179,6 +179,18 @@ pub fn dot(x: &[f64], y: &[f64]) -> f64 {
     dispatch(Dot(x, y))
 }
 
+/// The largest size of a pair, 0 at least; NaN is passed over.
+pub fn largest(x: &[f64], y: &[f64], size: impl Fn(f64, f64) -> f64) -> f64 {
+    let mut lanes: Sum = [0.0; SUM_LANES];
+    for (x, y) in x.chunks(SUM_LANES).zip(y.chunks(SUM_LANES)) {
+        for ((lane, &x), &y) in lanes.iter_mut().zip(x).zip(y) {
+            let size = size(x, y);
+            *lane = if size > *lane { size } else { *lane };
+        }
+    }
+    lanes.into_iter().fold(0.0, f64::max)
+}
+
 /// Σ |x − y|.
 pub fn distance(x: &[f64], y: &[f64]) -> f64 {
     let mut lanes: Sum = [0.0; SUM_LANES];

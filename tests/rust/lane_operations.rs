@@ -5,7 +5,7 @@
 use std::sync::{Mutex, PoisonError};
 
 use half::{bf16, f16};
-use kullback::simd::{Isa, Kernel, Lanes, Mask, Simd, Vector, dispatch, set_isa};
+use kullback::simd::{Isa, Kernel, Lanes, Mask, Simd, Vector, dispatch, math, set_isa};
 
 /// The instruction set is one for the whole process, so tests that choose it take turns.
 static ISA: Mutex<()> = Mutex::new(());
@@ -60,6 +60,49 @@ fn align_brings_any_number_near_any_other() {
     on_every_isa(|isa| {
         check_align::<f32>(isa, -126, 128);
         check_align::<f64>(isa, -1022, 1024);
+    });
+}
+
+/// What is left of each number beside its nearest eighth, and the power of two of that eighth, less an integer.
+struct Eighths<'a, T>(&'a [T], f64);
+
+impl<T: Lanes> Kernel for Eighths<'_, T> {
+    type Output = Vec<(f64, f64)>;
+    #[inline(always)]
+    fn run<S: Simd>(self) -> Self::Output {
+        let magic = math::magic_of_eighths::<T::In<S>>(self.1);
+        let mut found = Vec::new();
+        for x in self.0.chunks_exact(T::LANES) {
+            let x = T::In::<S>::load(x);
+            let n = x + magic;
+            let (mut rest, mut power) = ([T::from_f64(0.0); 16], [T::from_f64(0.0); 16]);
+            x.less_eighths(n, magic).store(&mut rest);
+            n.exp2_eighths().store(&mut power);
+            found.extend((0..T::LANES).map(|i| (rest[i].to_f64(), power[i].to_f64())));
+        }
+        found
+    }
+}
+
+fn check_eighths<T: Lanes>(isa: Isa, taken: f64, places: i32) {
+    // Sixteenths are halfway between eighths, and go to the even one.
+    let x: Vec<T> = (-640..640).map(|k| T::from_f64(taken + f64::from(k) / 64.0)).collect();
+    for (x, (rest, power)) in x.iter().zip(dispatch(Eighths(&x, taken))) {
+        let x = x.to_f64();
+        let nearest = (8.0 * x).round_ties_even() / 8.0;
+        assert_eq!(rest, x - nearest, "{isa:?}: {x}");
+        let exact = libm::exp2(nearest - taken);
+        assert!((power / exact - 1.0).abs() < libm::scalbn(1.0, -places), "{isa:?}: {x} gives {power}");
+    }
+}
+
+#[test]
+fn eighths_are_the_nearest_and_their_powers_those_of_two() {
+    on_every_isa(|isa| {
+        for taken in [0.0, 1.0, -7.0, 1000.0, 500_001.0] {
+            check_eighths::<f32>(isa, if taken > 1e5 { 100_001.0 } else { taken }, 24);
+            check_eighths::<f64>(isa, taken, 52);
+        }
     });
 }
 

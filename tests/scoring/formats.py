@@ -1,5 +1,7 @@
 """The same rows written in every format, each by that format's own library."""
 
+import json
+
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -24,6 +26,9 @@ EXACT = (
 )
 NAMES = (*EXACT, "packed")
 
+# Files that list the most probable tokens of each row.
+LISTS = ("lists.jsonl", "prompts.jsonl", "lists.parquet")
+
 
 def fixed_size_lists(rows):
     return pa.FixedSizeListArray.from_arrays(pa.array(np.ascontiguousarray(rows).reshape(-1)), rows.shape[1])
@@ -34,6 +39,22 @@ def write_arrow(path, rows, *, stream=False, compression=None, batch=7):
     new = pa.ipc.new_stream if stream else pa.ipc.new_file
     with new(str(path), table.schema, options=pa.ipc.IpcWriteOptions(compression=compression)) as writer:
         writer.write_table(table, max_chunksize=batch)
+
+
+def write_lists(path, rows, k=8):
+    """Write the k most probable tokens of each row: one row a line, a prompt of four a line (as vLLM does), a table."""
+    lists = kb.TopK.from_logits(rows, k)
+    ids, log_probs = lists.ids.tolist(), lists.log_probs.tolist()
+    if path.suffix == ".parquet":
+        pq.write_table(pa.table({"ids": ids, "log_probs": log_probs}), path, row_group_size=16, write_page_checksum=True)
+        return
+    pairs = list(zip(ids, log_probs, strict=True))
+    if path.name.endswith("lists.jsonl"):
+        lines = [{"ids": row_ids, "log_probs": logs} for row_ids, logs in pairs]
+    else:
+        rows = [{str(i): {"logprob": log} for i, log in zip(*pair, strict=True)} for pair in pairs]
+        lines = [{"prompt_logprobs": [None, *rows[start : start + 4]]} for start in range(0, len(rows), 4)]
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
 
 
 def write(name, folder, rows):
@@ -62,6 +83,8 @@ def write(name, folder, rows):
         from conftest import encode_file
 
         path.write_bytes(encode_file(rows, np.arange(2 * len(rows) + 1) % rows.shape[1], 2 * len(rows) + 1))
+    elif name in LISTS:
+        write_lists(path, rows)
     else:
         with kb.LogitsWriter(path, rows.shape[1], measure=False) as writer:
             writer.write(rows)

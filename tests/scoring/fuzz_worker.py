@@ -59,9 +59,8 @@ def damage_in_place(path, rng):
     return before
 
 
-def compare(reference, path):
+def compare(reference, path, options):
     """Do what `score` does with its inputs, without the files that it writes."""
-    options = Options(metrics=("kl",))
     with Inputs(reference, [path], None, options) as inputs:
         plan = make_plan(inputs, 512 << 20)
         comparer = Comparer(inputs, options, 1)
@@ -86,15 +85,16 @@ def run(name, folder, n_files, seed):
         (folder / "sub").mkdir()
     path = formats.write(name, folder / "sub" if name == "npy" else folder, rows)
     outcomes = {"scored": 0, "refused": 0}
-    score(reference, path, folder / "warm", metrics="kl", threads=1)
+    chosen = {"tail": "bucket"} if name in formats.LISTS else {"metrics": ("kl",)}
+    score(reference, path, folder / "warm", threads=1, **chosen)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     for number in range(n_files):
         saved = damage_in_place(path, rng)
         try:
             if number % 10:
-                compare(reference, path)
+                compare(reference, path, Options(**chosen))
             else:
-                score(reference, path, folder / "out", metrics="kl", threads=1, overwrite=True)
+                score(reference, path, folder / "out", threads=1, overwrite=True, **chosen)
             outcomes["scored"] += 1
         except (InputError, OutputError) as error:
             outcomes["refused"] += 1

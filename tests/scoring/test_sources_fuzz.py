@@ -16,7 +16,7 @@ import pytest
 
 N_FILES = 1000 if helpers.SLOW else 100
 MEMORY = 200e6  # bytes that the process may take for damaged files beyond what whole ones need
-NAMES = (*formats.NAMES, "llama.cpp")
+NAMES = (*formats.NAMES, *formats.LISTS, "llama.cpp")
 
 
 @pytest.fixture(scope="module")

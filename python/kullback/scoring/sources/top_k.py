@@ -43,9 +43,17 @@ class TopKLists(NamedTuple):
         """Most tokens that a row lists, at least 1."""
         return max(int(self.lengths.max()), 1)
 
+    def part(self, start: int, stop: int) -> TopKLists:
+        """Return some of the rows."""
+        first = int(self.lengths[:start].sum())
+        last = first + int(self.lengths[start:stop].sum())
+        return TopKLists(
+            self.ids[first:last], self.log_probs[first:last], self.lengths[start:stop], self.lines[start:stop]
+        )
+
     def fill(self, ids: NDArray[Any], log_probs: NDArray[Any]) -> None:
-        """Write the rows into arrays of shape (rows, width), shorter ones filled up with -1 and -inf."""
-        listed = np.arange(self.width) < self.lengths[:, np.newaxis]
+        """Write the rows into arrays of shape (rows, width or more), shorter ones filled up with -1 and -inf."""
+        listed = np.arange(ids.shape[1]) < self.lengths[:, np.newaxis]
         ids[...], log_probs[...] = -1, -np.inf
         ids[listed], log_probs[listed] = self.ids, self.log_probs
 

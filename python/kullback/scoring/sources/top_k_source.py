@@ -56,16 +56,18 @@ class TopKSource:
         self.vocab_size = largest + 1  # at least; the files do not say
         self.k = lists.width
         self.dtype = np.dtype([("ids", np.int32, (self.k,)), ("log_probs", np.float64, (self.k,))])
-        self._rows = np.empty(len(lists.lengths), self.dtype)
-        lists.fill(self._rows["ids"], self._rows["log_probs"])
+        # As they are: one long row would make all others long.
+        self._lists = lists
         self._lines = lists.lines if np.any(lists.lines[1:] == lists.lines[:-1]) else None
-        self.n_rows = self.announced_rows = len(self._rows)
+        self.n_rows = self.announced_rows = len(lists.lengths)
         self.row_bytes = self.memory_per_row = self.dtype.itemsize
-        self.held_bytes = self._rows.nbytes
+        self.held_bytes = sum(array.nbytes for array in lists)
 
     def read(self, start: int, stop: int) -> NDArray[Any]:
         """Return the records of some rows."""
-        return self._rows[start:stop]
+        rows = np.empty(stop - start, self.dtype)
+        self._lists.part(start, stop).fill(rows["ids"], rows["log_probs"])
+        return rows
 
     def check_whole(self) -> None:
         """Do nothing: the rows are in memory."""
