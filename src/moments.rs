@@ -235,7 +235,7 @@ struct Guess<'a, T> {
 /// Numbers the guess looks at, in a row of that length: more would not improve it enough to pay, and where it is a
 /// sixteenth of the row it costs a tenth of the pass.
 fn probe(len: usize) -> usize {
-    (len / 16).clamp(64, 256).next_multiple_of(f32::LANES)
+    if len < 4096 { 64 } else { 256 }
 }
 
 impl<T: InPlace> Kernel for Guess<'_, T> {
