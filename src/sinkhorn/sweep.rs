@@ -31,8 +31,8 @@ use crate::error::{Error, Result};
 use crate::pool::Call;
 use crate::simd::{Element, Kernel, SUM_LANES, Simd, Sum, Vector, dispatch};
 
-/// Rows whose column sums meet in registers before they are added to memory.
-const GROUP: usize = 8;
+/// Rows whose exponentials are held, so few that they stay in the first-level cache beside everything else.
+const GROUP: usize = 4;
 
 /// Entries that make a chunk worth handing to a thread.
 const CHUNK: usize = 1 << 17;
@@ -196,6 +196,8 @@ impl<C: Cost, E: Number, K: Number> Kernel for Chunk<'_, '_, C, E, K> {
         let stride = width + SUM_LANES;
         let mut lent = Aligned::<E>::new(0.0, width);
         let mut exps = Aligned::<E>::new(0.0, GROUP * stride);
+        // Two groups meet in the precision of the exponentials: widening takes as long as their additions.
+        let mut partial = Aligned::<E>::new(0.0, width);
         let against = Against { h: self.h, epsilon: given.epsilon, near: given.near };
         let rows = self.z.len();
         let (mut powers, mut logs) = (vec![0.0; rows], vec![1.0; rows]);
@@ -249,7 +251,9 @@ impl<C: Cost, E: Number, K: Number> Kernel for Chunk<'_, '_, C, E, K> {
                 }
                 (powers[local], logs[local]) = (power, sum);
             }
-            S::apart(AddRows { exps: &exps, stride, width, weights: &weights, sums: self.sums });
+            let is_second = from / GROUP % 2 == 1;
+            let sums = (is_second || from + GROUP >= rows).then_some(&mut *self.sums);
+            S::apart(AddRows { exps: &exps, stride, weights: &weights, is_second, partial: &mut partial, sums });
         }
         for sum in self.sums {
             *sum /= E::LIFT;
@@ -290,13 +294,15 @@ fn keep<E: Element, K: Number>(exps: &[E], scale: f64, kernel: &mut [K]) {
     }
 }
 
-/// Adds weighted rows, lifted, to the column sums.
+/// Adds weighted rows, lifted, to those of the last group if this is a second one, and then to the column sums, if they
+/// are given.
 struct AddRows<'a, E> {
     exps: &'a [E],
     stride: usize,
-    width: usize,
     weights: &'a [f64; GROUP],
-    sums: &'a mut [f64],
+    is_second: bool,
+    partial: &'a mut [E],
+    sums: Option<&'a mut [f64]>,
 }
 
 impl<E: Number> Kernel for AddRows<'_, E> {
@@ -308,14 +314,18 @@ impl<E: Number> Kernel for AddRows<'_, E> {
         for (lanes, weight) in weights.iter_mut().zip(self.weights) {
             *lanes = E::In::<S>::constant(weight * E::LIFT);
         }
+        let Self { exps, stride, is_second, partial, mut sums, .. } = self;
+        let width = partial.len();
         let mut at = 0;
-        while at + UNROLLED * E::LANES <= self.width {
-            add_columns::<E::In<S>, UNROLLED>(self.exps, self.stride, at, &weights, self.sums);
-            at += UNROLLED * E::LANES;
-        }
-        while at < self.width {
-            add_columns::<E::In<S>, 1>(self.exps, self.stride, at, &weights, self.sums);
-            at += E::LANES;
+        while at < width {
+            let sums = sums.as_deref_mut();
+            if at + UNROLLED * E::LANES <= width {
+                add_columns::<E::In<S>, UNROLLED>(exps, stride, at, &weights, is_second, partial, sums);
+                at += UNROLLED * E::LANES;
+            } else {
+                add_columns::<E::In<S>, 1>(exps, stride, at, &weights, is_second, partial, sums);
+                at += E::LANES;
+            }
         }
     }
 }
@@ -327,20 +337,34 @@ fn add_columns<V: Vector, const N: usize>(
     stride: usize,
     at: usize,
     weights: &[V; GROUP],
-    sums: &mut [f64],
+    is_second: bool,
+    partial: &mut [V::Elem],
+    sums: Option<&mut [f64]>,
 ) {
     let lanes = V::Elem::LANES;
-    let mut halves = [[V::zero(); 2]; N];
+    let partial = &mut partial[at..at + N * lanes];
+    let mut all = [V::zero(); N];
+    if is_second {
+        for i in 0..N {
+            all[i] = V::load(&partial[i * lanes..]);
+        }
+    }
     for r in 0..GROUP {
         let row = &exps[r * stride + at..][..N * lanes];
         for i in 0..N {
-            halves[i][r % 2] = V::load(&row[i * lanes..]).mul_add(weights[r], halves[i][r % 2]);
+            all[i] = V::load(&row[i * lanes..]).mul_add(weights[r], all[i]);
         }
     }
+    let Some(sums) = sums else {
+        for i in 0..N {
+            all[i].store(&mut partial[i * lanes..]);
+        }
+        return;
+    };
     let sums = &mut sums[at..at + (N - 1) * lanes + SUM_LANES];
     for i in 0..N {
         if let Ok(sums) = <&mut Sum>::try_from(&mut sums[i * lanes..i * lanes + SUM_LANES]) {
-            (halves[i][0] + halves[i][1]).add_to(sums);
+            all[i].add_to(sums);
         }
     }
 }
