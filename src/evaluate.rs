@@ -135,11 +135,6 @@ impl Metric {
     }
 }
 
-/// True if the name, or name with a parameter, can be evaluated.
-pub fn is_known(text: &str) -> bool {
-    Metric::parse(text).is_ok()
-}
-
 /// A pair of rows; both in float64 lanes if one needs them.
 pub fn sides<'a>(p: &Matrix<'a>, q: &Matrix<'a>, index: usize) -> (Side<'a>, Side<'a>) {
     let (p, q) = (p.side(index), q.side(index));

@@ -46,7 +46,9 @@ def write_lists(path, rows, k=8):
     lists = kb.TopK.from_logits(rows, k)
     ids, log_probs = lists.ids.tolist(), lists.log_probs.tolist()
     if path.suffix == ".parquet":
-        pq.write_table(pa.table({"ids": ids, "log_probs": log_probs}), path, row_group_size=16, write_page_checksum=True)
+        pq.write_table(
+            pa.table({"ids": ids, "log_probs": log_probs}), path, row_group_size=16, write_page_checksum=True
+        )
         return
     pairs = list(zip(ids, log_probs, strict=True))
     if path.name.endswith("lists.jsonl"):
