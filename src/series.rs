@@ -32,6 +32,9 @@ use crate::sweep::{Shift, difference, power_for};
 /// The highest moment. With one or two fewer, models quantised to four bits would be left to the two passes.
 const ORDER: usize = 12;
 
+/// How many there are, with M₀.
+const MOMENTS: usize = ORDER + 1;
+
 /// Largest u² of a block.
 const SQUARE: f64 = 4.0;
 
@@ -128,7 +131,7 @@ impl Series {
     }
 
     /// What the moments about λ are differences of: where it is several times the sum, so are the roundings.
-    fn lost(&self, moments: &[f64; ORDER + 1], lambda: f64) -> f64 {
+    fn lost(&self, moments: &[f64; MOMENTS], lambda: f64) -> f64 {
         of_moments(&self.terms.map(f64::abs), 2, &about(&moments.map(f64::abs), -lambda.abs()))
     }
 
@@ -170,7 +173,7 @@ impl Kernel for Spread<'_> {
     #[inline(always)]
     fn run<S: Simd>(self) -> Option<f64> {
         let (mut scratch_x, mut scratch_y) = (Scratch::<f32>::new(), Scratch::<f32>::new());
-        let mut sum: Sum = [0.0; 16];
+        let (mut squares, mut sum): (S::F32, Sum) = (S::F32::zero(), [0.0; 16]);
         let vectors = self.x.len() / f32::LANES;
         let step = vectors.div_ceil(PROBES);
         for vector in (0..vectors).step_by(step.max(1)) {
@@ -178,8 +181,9 @@ impl Kernel for Spread<'_> {
             let x = S::F32::load(self.x.block::<S, f32>(from, f32::LANES, &mut scratch_x, 0.0));
             let y = S::F32::load(self.y.block::<S, f32>(from, f32::LANES, &mut scratch_y, 0.0));
             let u = difference::<S::F32, true>(x, y, S::F32::constant(self.offset));
-            (u * u).add_to(&mut sum);
+            squares = squares + u * u;
         }
+        squares.add_to(&mut sum);
         let spread = (total(&sum) / (vectors.div_ceil(step.max(1)) * f32::LANES) as f64).sqrt();
         (spread > 0.0 && spread.is_finite()).then_some(spread)
     }
@@ -196,17 +200,19 @@ struct Found {
 }
 
 /// Σ g_k·M_k from k = `first`.
-fn of_moments(terms: &[f64; TERMS], first: usize, moments: &[f64; ORDER + 1]) -> f64 {
+fn of_moments(terms: &[f64; TERMS], first: usize, moments: &[f64; MOMENTS]) -> f64 {
     // From the highest: the small ones first. No fused operation: outside a kernel it would be a call.
-    (first..=ORDER).rev().fold(0.0, |sum, k| sum + terms[k] * moments[k])
+    (first..MOMENTS).rev().fold(0.0, |sum, k| sum + terms[k] * moments[k])
 }
 
 /// Σ w·(u − λ)^k from Σ w·u^k.
-fn about(moments: &[f64; ORDER + 1], lambda: f64) -> [f64; ORDER + 1] {
+fn about(moments: &[f64; MOMENTS], lambda: f64) -> [f64; MOMENTS] {
     let mut about = *moments;
-    for first in 1..=ORDER {
-        for k in (first..=ORDER).rev() {
-            about[k] -= lambda * about[k - 1];
+    for first in 1..MOMENTS {
+        // From slices of one length: each difference is independent of the others, and none is checked.
+        let (lower, upper) = (about, &mut about[first..]);
+        for (upper, lower) in upper.iter_mut().zip(&lower[first - 1..]) {
+            *upper -= lambda * lower;
         }
     }
     about
@@ -217,7 +223,7 @@ fn about(moments: &[f64; ORDER + 1], lambda: f64) -> [f64; ORDER + 1] {
 struct Sums {
     /// K, raised where a larger x was met.
     power: f64,
-    moments: [f64; ORDER + 1],
+    moments: [f64; MOMENTS],
     /// The largest u².
     square: f64,
 }
@@ -250,7 +256,7 @@ struct Pass<'a, const EXACT: bool> {
 
 /// Lane sums of one block.
 struct Block<V> {
-    moments: [V; ORDER + 1],
+    moments: [V; MOMENTS],
     square: V,
     top: V,
 }
@@ -328,7 +334,7 @@ fn add_block<V: Vector, const EXACT: bool>(
 ) -> Block<V> {
     let constants = Constants::new(shift, unit);
     let lanes = V::Elem::LANES;
-    let mut block = Block { moments: [V::zero(); ORDER + 1], square: V::zero(), top: V::constant(f64::NEG_INFINITY) };
+    let mut block = Block { moments: [V::zero(); MOMENTS], square: V::zero(), top: V::constant(f64::NEG_INFINITY) };
     let len = xs.len().min(ys.len());
     let (xs, ys) = (&xs[..len], &ys[..len]);
     let mut i = 0;
@@ -355,7 +361,7 @@ impl<const EXACT: bool> Kernel for Pass<'_, EXACT> {
     fn run<S: Simd>(self) -> Option<Sums> {
         let (mut scratch_x, mut scratch_y) = (Scratch::<f32>::new(), Scratch::<f32>::new());
         let mut shift = self.shift;
-        let mut moments: [Sum; ORDER + 1] = [[0.0; 16]; ORDER + 1];
+        let mut moments: [Sum; MOMENTS] = [[0.0; 16]; MOMENTS];
         let mut square = S::F32::zero();
         let mut from = self.from;
         while from < self.to {

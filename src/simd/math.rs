@@ -7,7 +7,7 @@
 //! | function | domain | float32 | float64 |
 //! |---|---|---|---|
 //! | [`exp`] | results from the smallest normal number up | 1.0 | 1.0 |
-//! | [`exps2_scaled`] | the same | 1.7 | 1.2 |
+//! | [`exps2_scaled`] | the same | 1.3 | 1.2 |
 //! | [`expm1`] | x ≤ 40 | 2.2 | 2.5 |
 //! | [`phi_near`] | abs(u) ≤ 2 | 2.8 | 2.7 |
 //! | [`phi_wide`] | abs(u) ≤ 8 | 10.0 | 8.0 |
