@@ -209,10 +209,8 @@ fn of_moments(terms: &[f64; TERMS], first: usize, moments: &[f64; MOMENTS]) -> f
 fn about(moments: &[f64; MOMENTS], lambda: f64) -> [f64; MOMENTS] {
     let mut about = *moments;
     for first in 1..MOMENTS {
-        // From slices of one length: each difference is independent of the others, and none is checked.
-        let (lower, upper) = (about, &mut about[first..]);
-        for (upper, lower) in upper.iter_mut().zip(&lower[first - 1..]) {
-            *upper -= lambda * lower;
+        for k in (first..MOMENTS).rev() {
+            about[k] -= lambda * about[k - 1];
         }
     }
     about
