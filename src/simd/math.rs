@@ -124,11 +124,7 @@ pub fn exps_scaled<V: Vector, const N: usize>(x: &[V; N], magic: V) -> [V; N] {
     for i in 0..N {
         (r[i], n[i]) = reduce(x[i], magic);
     }
-    let mut value = horner(&r, V::Elem::EXPM1);
-    for i in 0..N {
-        value[i] = r[i].mul_add(value[i], V::one()).shift_exponent(n[i]);
-    }
-    value
+    shifted(&r, &n, V::Elem::EXPM1)
 }
 
 /// The `magic` for [`exps2_scaled`].
@@ -149,24 +145,33 @@ pub fn exps2_scaled<V: Vector, const N: usize>(x: &[V; N], magic: V) -> [V; N] {
         r[i] = x[i].less_eighths(n, magic);
         power[i] = n.exp2_eighths();
     }
-    let mut value = horner(&r, V::Elem::EXP2M1);
+    let coefficients = V::Elem::EXP2M1;
+    let mut value = [V::splat(coefficients[0]); N];
+    for &coefficient in &coefficients[1..] {
+        for i in 0..N {
+            value[i] = value[i].mul_add(r[i], V::splat(coefficient));
+        }
+    }
     for i in 0..N {
         value[i] = (value[i] * r[i]).mul_add(power[i], power[i]);
     }
     value
 }
 
-/// A polynomial of several vectors, given highest power first.
+/// (1 + r·P(r))·2^n of several vectors.
 ///
 /// Each operation is done for all of them before the next: a processor's scheduler does not hold as many chains of
 /// dependent operations, one after the other, as it takes to hide their latency.
 #[inline(always)]
-fn horner<V: Vector, const N: usize>(r: &[V; N], coefficients: &[V::Elem]) -> [V; N] {
+fn shifted<V: Vector, const N: usize>(r: &[V; N], n: &[V; N], coefficients: &[V::Elem]) -> [V; N] {
     let mut value = [V::splat(coefficients[0]); N];
     for &coefficient in &coefficients[1..] {
         for i in 0..N {
             value[i] = value[i].mul_add(r[i], V::splat(coefficient));
         }
+    }
+    for i in 0..N {
+        value[i] = r[i].mul_add(value[i], V::one()).shift_exponent(n[i]);
     }
     value
 }

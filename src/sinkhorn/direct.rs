@@ -11,6 +11,9 @@ use super::vectors::dot;
 /// Most columns: a factorisation takes a third of their cube, and their square in memory.
 pub const MOST: usize = 1024;
 
+/// Rows that are worked on together: those above them are read from memory once for all of them.
+const TOGETHER: usize = 8;
+
 /// Solves (diag(own) − mass·Wᵀ·diag(r)·W)·x = right.
 pub fn solve(sparse: &Sparse, own: &[f64], mass: f64, right: &[f64]) -> Vec<f64> {
     let m = own.len();
@@ -35,16 +38,23 @@ pub fn solve(sparse: &Sparse, own: &[f64], mass: f64, right: &[f64]) -> Vec<f64>
 /// Solves a symmetric system in place, given by its lower triangle, with `ridge` times each diagonal added; directions
 /// that keep no more than the share `least` of their diagonal have no digits of their own, and get a share of 0.
 pub fn cholesky(matrix: &mut [f64], right: &mut [f64], k: usize, ridge: f64, least: f64) {
-    for i in 0..k {
-        let (above, row) = matrix.split_at_mut(i * k);
-        let row = &mut row[..=i];
-        for j in 0..i {
-            let other = &above[j * k..=j * k + j];
-            row[j] = (row[j] - dot(&row[..j], &other[..j])) / other[j];
+    for first in (0..k).step_by(TOGETHER) {
+        let (above, rows) = matrix.split_at_mut(first * k);
+        let rows = &mut rows[..TOGETHER.min(k - first) * k];
+        for (j, other) in above.chunks_exact(k).enumerate() {
+            for row in rows.chunks_exact_mut(k) {
+                row[j] = (row[j] - dot(&row[..j], &other[..j])) / other[j];
+            }
         }
-        let diagonal = row[i];
-        let left = diagonal - dot(&row[..i], &row[..i]) + ridge * diagonal;
-        row[i] = if left > least * diagonal { left.sqrt() } else { f64::INFINITY };
+        for i in first..k.min(first + TOGETHER) {
+            let (done, row) = rows.split_at_mut((i - first) * k);
+            for (j, other) in (first..i).zip(done.chunks_exact(k)) {
+                row[j] = (row[j] - dot(&row[..j], &other[..j])) / other[j];
+            }
+            let diagonal = row[i];
+            let left = diagonal - dot(&row[..i], &row[..i]) + ridge * diagonal;
+            row[i] = if left > least * diagonal { left.sqrt() } else { f64::INFINITY };
+        }
     }
     for i in 0..k {
         let row = &matrix[i * k..=i * k + i];
