@@ -72,9 +72,8 @@ impl Moments<'_> {
     }
 
     fn around_own_shift<T: InPlace>(&self, parallel: bool) -> Option<Self> {
-        let offset = T::from_f64(self.offset + self.correction).to_f64();
-        let shift = Shift { power: self.power, offset, careful: false };
-        if self.base != 0.0 || offset == self.offset || shift.power.abs() * LN_2 > MAX_LEVEL {
+        let shift = self.next_shift::<T>()?;
+        if self.base != 0.0 || shift.power.abs() * LN_2 > MAX_LEVEL {
             return None;
         }
         let sums = pass::<T, true>(self.x, self.y, shift, parallel);
@@ -84,9 +83,9 @@ impl Moments<'_> {
 
     /// The shift that its pass found; `None` if it is that of the pass.
     #[inline(always)]
-    fn next_shift<T: InPlace>(&self, sums: &Sums) -> Option<Shift> {
+    fn next_shift<T: InPlace>(&self) -> Option<Shift> {
         let offset = T::from_f64(self.offset + self.correction).to_f64();
-        (offset != self.offset).then_some(Shift { power: sums.power, offset, careful: false })
+        (offset != self.offset).then_some(Shift { power: self.power, offset, careful: false })
     }
 
     /// True if what rounding takes from y − x shows beside log-ratios of the size that KL tells.
@@ -158,7 +157,7 @@ fn attempt<'a, T: InPlace>(x: Row<'a>, y: Row<'a>, parallel: bool) -> Attempt<'a
         if settled(&sums, &found, sigma, epsilon) {
             return Attempt::Done(found);
         }
-        let Some(next) = found.next_shift::<T>(&sums) else { return Attempt::Done(found) };
+        let Some(next) = found.next_shift::<T>() else { return Attempt::Done(found) };
         shift = next;
     }
     Attempt::Failed
@@ -237,7 +236,7 @@ struct Guess<'a, T> {
 }
 
 /// Numbers the guess looks at: of logits with a standard deviation of 3, one row in twenty is read again. Looking at
-/// 1,024 halves that, and costs more than it spares: nothing else is done while they come from memory.
+/// 1,024 halves that, and was not seen to pay.
 const PROBE: usize = 256;
 
 impl<T: InPlace> Kernel for Guess<'_, T> {
@@ -265,7 +264,7 @@ fn guess_in<S: Simd, T: InPlace>(x: &Row<'_>, y: &Row<'_>) -> Option<Shift> {
                 return Some(Shift { power, offset: 0.0, careful: true });
             }
             let (a, b) = (mass::<S, T>(xs, power), mass::<S, T>(ys, power_y));
-            // To the last digit: in a short row this c is final, and u is 0 where it should be.
+            // As good as a lane is: in a short row this c is final.
             let offset = libm::log(b / a) + (power_y - power) * LN_2;
             let offset = if offset.is_finite() { T::from_f64(offset).to_f64() } else { 0.0 };
             return Some(Shift { power, offset, careful: false });
@@ -297,7 +296,7 @@ pub fn kl_of_segment<S: Simd>(x: &Row<'_>, y: &Row<'_>) -> Option<f64> {
         if settled(&sums, &found, sigma, epsilon) {
             return Some(found.kl);
         }
-        shift = found.next_shift::<f32>(&sums)?;
+        shift = found.next_shift::<f32>()?;
     }
     None
 }
