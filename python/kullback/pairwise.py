@@ -186,7 +186,7 @@ def _chosen(function: str, metric: str, options: dict[str, float]) -> Metric:
     """Read a metric whose parameter is an option, part of the name, or its default."""
     if not options:
         return metrics.parse(metric, "metric")
-    if metric not in registry.divergence_names():
+    if not registry.is_divergence(metric):
         raise validation.unknown_name("metric", metric, registry.divergence_names())
     parameter = registry.definitions()[metric].parameter
     for name in options:

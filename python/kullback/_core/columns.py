@@ -52,22 +52,23 @@ def dtype_of(name: str) -> type[np.int64] | type[np.float64]:
 
 def native(problem: Problem, names: list[str], ids: Ids | None, module: Any) -> dict[str, npt.NDArray[Any]]:
     """Compute the columns natively, in one read."""
+    full = {name: _full(name) for name in names}
     values: dict[str, npt.NDArray[Any]] = module.compare(
         problem.p,
         problem.q,
         problem.kind_p,
         problem.kind_q,
-        [_full(name) for name in names],
+        list(full.values()),
         ids,
         problem.temperature,
         problem.threads,
     )
-    return {name: values[_full(name)] for name in names}
+    return {name: values[text] for name, text in full.items()}
 
 
 def _is_divergence(name: object) -> bool:
     """Tell names of the registry, with or without a parameter, from other columns."""
-    return str(name).partition(":")[0] in registry.divergence_names()
+    return registry.is_divergence(str(name).partition(":")[0])
 
 
 def _full(name: str) -> str:

@@ -43,7 +43,7 @@ def parse(text: str, argument: str = "metrics") -> Metric:
         If the name is not known, or its parameter is missing, out of range or not one of this name.
     """
     name, has_option, option = str(text).partition(":")
-    if name not in registry.divergence_names():
+    if not registry.is_divergence(name):
         raise unknown_name(argument, text, registry.divergence_names())
     parameter = registry.definitions()[name].parameter
     if parameter is None:

@@ -12,6 +12,7 @@ from typing import Any, Generic, Protocol, TypeVar
 
 import numpy as np
 
+from kullback._core.lazy import lazy
 from kullback._core.types import ArrayLike, Kind, NanPolicy, Values
 
 Function = TypeVar("Function")
@@ -139,13 +140,13 @@ class Parameter(Generic[Function]):
     high: float = math.inf
     may_be_infinite: bool = False
 
-    @property
+    @lazy
     def signature(self) -> inspect.Signature:
         """Signature of the functions that take it."""
         whole = inspect.signature(self.call)
         return whole.replace(parameters=list(whole.parameters.values())[1:])
 
-    @property
+    @lazy
     def default(self) -> float | None:
         """Its default; None if it has to be given."""
         default = self.signature.parameters[self.name].default

@@ -1,12 +1,15 @@
 """The run itself: plan the rows, read a block of every file, compare, write the part, at the end summarise the parts.
 
-While one block is compared the next is read and decoded in other threads. All candidates are compared with a block
-of the reference while it is in memory, so the reference is read once however many there are.
+All candidates are compared with a block of the reference while it is in memory, so the reference is read once however
+many there are. Blocks overlap, so that the processors always have one to compare: one is read and decoded, the next
+one's comparison is ready to take over what the last rows of the one before leave idle, and the last part is written.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+import contextvars
+from collections import deque
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from os import PathLike
@@ -22,7 +25,7 @@ from .inputs import Inputs
 from .manifest import make_manifest
 from .options import DEFAULT_MEMORY, Options, check_engine, normalise_metrics, parse_memory, parse_raw
 from .output import RunDirectory
-from .plan import Missing, Part, Plan, make_plan
+from .plan import IN_FLIGHT, Missing, Part, Plan, make_plan
 from .result import Progress, ProgressCounter, ScoreResult
 from .rules import Comparer
 from .sources import Source
@@ -77,45 +80,65 @@ class Run:
             _Block(part, start, stop, names) for part, names in missing for start, stop in plan.blocks(part)
         ]
 
+    def execute(self, progress: ProgressCounter) -> None:
+        """Compare the rows of every part."""
+        n_readers = min(1 + len(self._inputs.compared), _MOST_READERS)
+        with (
+            ThreadPoolExecutor(n_readers, thread_name_prefix="kullback-read") as readers,
+            ThreadPoolExecutor(IN_FLIGHT - 1, thread_name_prefix="kullback-compare") as comparers,
+            ThreadPoolExecutor(1, thread_name_prefix="kullback-write") as writer,
+        ):
+            in_flight: deque[tuple[_Block, Future[dict[str, Columns]]]] = deque()
+            reads: list[Future[NDArray[Any]]] = []
+            done: dict[str, list[Columns]] = {}  # of the part in hand, by candidate and block
+            written: Future[None] = writer.submit(_nothing)
+
+            def finish() -> None:
+                nonlocal done, written
+                block, compared = in_flight.popleft()
+                for name, columns in compared.result().items():
+                    done.setdefault(name, []).append(columns)
+                for source in self._sources(block):
+                    readers.submit(source.release, block.start, block.stop)
+                if block.stop == block.part.stop:
+                    written.result()
+                    written = writer.submit(self._write_part, block.part, done)
+                    done = {}
+                progress.add(block.stop - block.start, block.names)
+
+            for block in self._blocks:
+                if len(in_flight) == IN_FLIGHT:
+                    finish()
+                for read in reads:  # a source reads one block at a time
+                    read.result()
+                reads = [readers.submit(source.read, block.start, block.stop) for source in self._sources(block)]
+                context = contextvars.copy_context()  # which knows the backend
+                in_flight.append((block, comparers.submit(context.run, self._compare, block, reads)))
+            while in_flight:
+                finish()
+            written.result()
+
     def _sources(self, block: _Block) -> list[Source]:
         return [self._inputs.reference, *(self._inputs.compared[name] for name in block.names)]
 
-    def execute(self, progress: ProgressCounter) -> None:
-        """Compare the rows of every part."""
-        done: dict[str, list[Columns]] = {}  # of the part in hand, by candidate and block
-        for block, (p, *candidates) in self._read_ahead():
-            targets = self._inputs.targets(block.start, block.stop)
-            for source in self._sources(block):
-                source.check_whole()
-            for name, q in zip(block.names, candidates, strict=True):
-                source = self._inputs.compared[name]
-                done.setdefault(name, []).append(self._comparer.compare(source, p, q, targets, block.start))
-            for source in self._sources(block):
-                source.release(block.start, block.stop)
-            if block.stop == block.part.stop:
-                for name, blocks in done.items():
-                    columns = {column: np.concatenate([block[column] for block in blocks]) for column in blocks[0]}
-                    self._write(block.part, name, columns)
-                done = {}
-            progress.add(block.stop - block.start, block.names)
+    def _compare(self, block: _Block, reads: Sequence[Future[NDArray[Any]]]) -> dict[str, Columns]:
+        p, *candidates = [read.result() for read in reads]
+        targets = self._inputs.targets(block.start, block.stop)
+        for source in self._sources(block):
+            source.check_whole()
+        return {
+            name: self._comparer.compare(self._inputs.compared[name], p, q, targets, block.start)
+            for name, q in zip(block.names, candidates, strict=True)
+        }
 
-    def _read_ahead(self) -> Iterator[tuple[_Block, list[NDArray[Any]]]]:
-        """Yield each block with its arrays, reading the next one meanwhile, each file in a thread of its own."""
-        n_readers = min(1 + len(self._inputs.compared), _MOST_READERS)
-        with ThreadPoolExecutor(n_readers, thread_name_prefix="kullback-read") as readers:
+    def _write_part(self, part: Part, blocks: dict[str, list[Columns]]) -> None:
+        for name, found in blocks.items():
+            columns = {column: np.concatenate([block[column] for block in found]) for column in found[0]}
+            self._write(part, name, columns)
 
-            def submit(block: _Block) -> list[Future[NDArray[Any]]]:
-                return [readers.submit(source.read, block.start, block.stop) for source in self._sources(block)]
 
-            pending: tuple[_Block, list[Future[NDArray[Any]]]] | None = None
-            for block in self._blocks:
-                ready = None if pending is None else (pending[0], [future.result() for future in pending[1]])
-                pending = (block, submit(block))
-                if ready is not None:
-                    yield ready
-                    del ready
-            if pending is not None:
-                yield pending[0], [future.result() for future in pending[1]]
+def _nothing() -> None:
+    """Stand for the part before the first."""
 
 
 def _part_writer(inputs: Inputs, directory: RunDirectory) -> WritePart:

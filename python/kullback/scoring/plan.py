@@ -14,14 +14,17 @@ from .errors import InputError
 from .inputs import Inputs
 from .sources import TopKSource
 
-__all__ = ["Missing", "Part", "Plan", "make_plan"]
+__all__ = ["IN_FLIGHT", "Missing", "Part", "Plan", "make_plan"]
 
 # A part is what may be lost when a run is killed: a fraction of a second of native work, a few seconds of NumPy.
 _PART_BYTES = 512 << 20
 _PART_ROWS = 1 << 16
 
+# Blocks in memory at a time: one is read while two are compared.
+IN_FLIGHT = 3
+
 # Larger blocks than this bring no speed.
-_BLOCK_BYTES = 64 << 20
+_BLOCK_BYTES = 96 << 20
 
 # What a process takes before it has read a row, and what allocators keep: 80 MiB with NumPy and pyarrow, 120 with zarr.
 _BASE_BYTES = 144 << 20
@@ -88,9 +91,8 @@ def make_plan(inputs: Inputs, memory: int) -> Plan:
     # Lists are much shorter than the vocabulary.
     row_bytes = 4 * inputs.vocab_size if len(lists) < len(inputs.sources) else max(s.row_bytes for s in lists)
     rows_per_part = min(max(_PART_BYTES // row_bytes, 1), _PART_ROWS)
-    # The next block is being read while one is scored: two of each. (Neither backend's temporaries grow with the
-    # block.)
-    in_flight = 2 * sum(source.memory_per_row for source in inputs.sources)
+    # Neither backend's temporaries grow with the block.
+    in_flight = IN_FLIGHT * sum(source.memory_per_row for source in inputs.sources)
     held = sum(source.held_bytes for source in inputs.sources)
     if held > memory:
         largest = max(inputs.sources, key=lambda source: source.held_bytes)
@@ -98,5 +100,5 @@ def make_plan(inputs: Inputs, memory: int) -> Plan:
             f"{largest.name} is stored in pieces that take {largest.held_bytes} bytes to decode, more than the memory "
             f"allowed ({memory} bytes in all); raise memory (--memory), or write the file again in smaller pieces"
         )
-    allowed = min(max(memory - held - _BASE_BYTES, (memory - held) // _LEAST_SHARE), 2 * _BLOCK_BYTES)
+    allowed = min(max(memory - held - _BASE_BYTES, (memory - held) // _LEAST_SHARE), IN_FLIGHT * _BLOCK_BYTES)
     return Plan(inputs.n_rows, rows_per_part, min(max(allowed // in_flight, 1), rows_per_part))

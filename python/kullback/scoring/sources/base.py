@@ -52,7 +52,7 @@ class Source(Protocol):
     warnings: tuple[str, ...]
 
     def read(self, start: int, stop: int) -> NDArray[Any]:
-        """Return rows `start` to `stop`; the array is valid until the second next call."""
+        """Return rows `start` to `stop`; the array is valid until the third next call."""
         ...
 
     def check_whole(self) -> None:
@@ -85,7 +85,7 @@ class Source(Protocol):
 
 
 class RowBuffers:
-    """Two arrays used in turn, so that one block can be decoded while the other is being scored."""
+    """Three arrays used in turn, so that one block can be decoded while two are being scored."""
 
     def __init__(self, dtype: np.dtype[Any]) -> None:
         self._dtype = dtype
@@ -94,7 +94,7 @@ class RowBuffers:
     def take(self, n_rows: int, n_columns: int) -> NDArray[Any]:
         """Return an uninitialised (n_rows, n_columns) array that reuses memory where it can."""
         size = n_rows * n_columns
-        array = self._arrays.pop(0) if len(self._arrays) == 2 else np.empty(0, self._dtype)
+        array = self._arrays.pop(0) if len(self._arrays) == 3 else np.empty(0, self._dtype)
         if array.size < size:
             array = np.empty(size, self._dtype)
         self._arrays.append(array)
