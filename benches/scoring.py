@@ -106,21 +106,19 @@ def measure(
     seconds = dict(timings.seconds)
     sizes = {way: p.nbytes + q.nbytes * (options.copies if "candidates" in way else 1) for way in contestants}
     for engine in engines if options.copies > 1 else ():
-        one, many = (seconds.pop(way) for way in (f"score, {engine}", f"score, {engine}, {options.copies} candidates"))
-        seconds[f"score, {engine}"], way = one, f"a further candidate, {engine}"
+        one, many = seconds[f"score, {engine}"], seconds[f"score, {engine}, {options.copies} candidates"]
+        way = f"a further candidate, {engine}"
         seconds[way] = [(b - a) / (options.copies - 1) for a, b in zip(one, many, strict=True)]
         sizes[way] = q.nbytes
-    bases = {"of_compare": "compare, in memory", "of_local": "score, local"}
     found = []
     for way, times in seconds.items():
         entry: dict[str, Any] = {"way": way, "seconds": statistics.median(times), "fastest": min(times)}
         entry["gb_per_s"] = sizes[way] / entry["seconds"] / 1e9
-        held_against = {**bases, "of_local": "a further candidate, local"} if "further" in way else bases
-        for key, base in held_against.items():
+        for key, base in {"of_compare": "compare, in memory", "of_local": way.replace(", ray", ", local")}.items():
             same = sizes.get(base) == sizes[way]
             ratios = [a / b for a, b in zip(seconds[base], times, strict=True)] if base in seconds and same else None
             entry[key] = ratios and statistics.median(ratios)
-        if way in processor and "ray" not in way:
+        if way in processor and "ray" not in way and entry["of_compare"] is not None:
             entry["processor_s"] = min(processor[way])
             entry["of_compare_processor"] = min(processor["compare, in memory"]) / entry["processor_s"]
         found.append(entry)
