@@ -1,17 +1,24 @@
 //! Many rows: where each lies in its array, and which thread takes which.
 
-use rayon::prelude::*;
-
 use crate::error::{Argument, Error, Result};
-use crate::pool::{Call, install, threads};
+use crate::pool::{Call, install, share};
 use crate::prepare::Side;
-use crate::rows::{Kind, Numbers, Row, SEGMENT, Transform};
+use crate::rows::{Kind, Numbers, Row, Transform};
 
 /// Numbers below which a call runs on the calling thread: waking another costs more.
-const INLINE: usize = 32 * 1024;
+const INLINE: usize = 128 * 1024;
 
 /// Numbers that make a task worth handing to a thread.
 const TASK: usize = 64 * 1024;
+
+/// Columns of a row that is split over threads when there are few: with fewer, a thread is done with one before others
+/// have woken.
+const SPLIT: usize = 512 * 1024;
+
+/// Whether to split each row over threads, rather than give each thread rows of its own.
+pub fn splits_rows(rows: usize, columns: usize, threads: usize) -> bool {
+    threads > 1 && rows < 4 * threads && columns >= SPLIT
+}
 
 /// Rows of one argument: an array of any shape and strides whose last axis is the row.
 #[derive(Clone, Debug)]
@@ -163,21 +170,20 @@ pub fn map_groups(
     if rows == 0 || width == 0 {
         return Ok(out);
     }
-    let threads = if call.threads == 0 { threads() } else { call.threads };
+    let threads = if rows.saturating_mul(columns) <= INLINE { 1 } else { call.threads() };
     let group = (TASK / columns.max(1)).max(1);
-    let split_rows = threads > 1 && rows < 4 * threads && columns >= 2 * SEGMENT;
+    let split_rows = splits_rows(rows, columns, threads);
     let run = |(task, out): (usize, &mut [f64])| -> Result<()> {
         if call.stopped() {
             return Err(Error::Interrupted);
         }
         fill(task * group, split_rows, out)
     };
-    if rows.saturating_mul(columns) <= INLINE {
-        out.chunks_mut(group * width).enumerate().try_for_each(run)?;
+    let mut tasks = out.chunks_mut(group * width).enumerate();
+    if split_rows {
+        install(threads, || tasks.try_for_each(run))?;
     } else {
-        let results: Vec<Result<()>> =
-            install(threads, || out.par_chunks_mut(group * width).enumerate().map(run).collect());
-        results.into_iter().collect::<Result<()>>()?;
+        share(threads, tasks, run)?;
     }
     Ok(out)
 }

@@ -27,7 +27,7 @@ use crate::divergences::{Divergence, Row, Visitor, visit};
 use crate::error::{Error, Result};
 use crate::evaluate::{Metric, value};
 use crate::moments::Moments;
-use crate::pool::{Call, install, threads};
+use crate::pool::{Call, install};
 use crate::prepare::{Prepared, Side};
 use crate::series::Series;
 use bilinear::Form;
@@ -172,7 +172,7 @@ impl<'a> Grid<'a> {
                 return (0..matrix.rows()).map(one).collect();
             }
             let found: Vec<Result<Ready<'a>>> =
-                install(thread_count(call), || (0..matrix.rows()).into_par_iter().map(one).collect());
+                install(call.threads(), || (0..matrix.rows()).into_par_iter().map(one).collect());
             found.into_iter().collect()
         };
         let p = table(p, 0)?;
@@ -209,7 +209,7 @@ impl<'a> Grid<'a> {
             return Ok(());
         }
         let mirrored = self.q.is_none() && rows == columns && self.is_default && SYMMETRIC.contains(&&*self.name);
-        let count = thread_count(call);
+        let count = call.threads();
         let (down, across) = self.cut(&rows, &columns, count);
         let out = Mutex::new(out);
         let one = |index: usize| -> Result<()> {
@@ -362,10 +362,6 @@ fn form_own(path: Path, side: usize) -> Option<(Field, Field)> {
         Path::Products(form, _) => form.own()[side],
         _ => None,
     }
-}
-
-fn thread_count(call: &Call) -> usize {
-    if call.threads == 0 { threads() } else { call.threads }
 }
 
 /// Every row of p against every row of q (of p, for `None`) into `out`, one line a row of p; the rows that are no

@@ -5,11 +5,13 @@
 //! it. A child finds its parent's tag, leaves that pool alone (dropping it would join threads that do not exist) and
 //! builds its own. Nothing here holds a lock, so a fork at any moment leaves nothing locked.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use arc_swap::{ArcSwapOption, Guard};
 use rayon::{ThreadPool, ThreadPoolBuilder};
+
+use crate::error::{Error, Result};
 
 /// Most threads a pool may have.
 pub const MAX_THREADS: usize = 256;
@@ -40,6 +42,11 @@ impl Call {
         Self { threads, stop: AtomicBool::new(false) }
     }
 
+    /// Threads to use.
+    pub fn threads(&self) -> usize {
+        if self.threads == 0 { threads() } else { self.threads }
+    }
+
     /// True once the caller wants to stop.
     pub fn stopped(&self) -> bool {
         self.stop.load(Ordering::Relaxed)
@@ -67,6 +74,51 @@ pub fn install<R: Send>(threads: usize, work: impl FnOnce() -> R + Send) -> R {
         Some(tagged) => tagged.pool.install(work),
         None => work(),
     }
+}
+
+/// How often the calling thread looks whether the others are done before it sleeps: some 50 µs, as being woken takes.
+const LOOKS: usize = 1000;
+
+/// Runs `run` on every item, on the calling thread and on others, `threads` in all, that join in as they wake: what is
+/// done before they do is not waited for. Of several errors the one of the first item is returned.
+pub fn share<T>(
+    threads: usize,
+    mut items: impl ExactSizeIterator<Item = T> + Send,
+    run: impl Fn(T) -> Result<()> + Sync,
+) -> Result<()> {
+    let threads = threads.clamp(1, MAX_THREADS);
+    let helpers = threads.min(items.len()).saturating_sub(1);
+    let Some(tagged) = (helpers > 0).then(|| pool(threads)).flatten() else { return items.try_for_each(run) };
+    let items = Mutex::new(items.enumerate());
+    let failed: Mutex<Option<(usize, Error)>> = Mutex::new(None);
+    let work = || {
+        // The lock ends with the line.
+        let next = || items.lock().unwrap_or_else(PoisonError::into_inner).next();
+        while let Some((i, item)) = next() {
+            if let Err(error) = run(item) {
+                let mut first = failed.lock().unwrap_or_else(PoisonError::into_inner);
+                if first.as_ref().is_none_or(|&(earlier, _)| i < earlier) {
+                    *first = Some((i, error));
+                }
+            }
+        }
+    };
+    let busy = AtomicUsize::new(helpers);
+    tagged.pool.in_place_scope(|scope| {
+        for _ in 0..helpers {
+            scope.spawn(|_| {
+                work();
+                busy.fetch_sub(1, Ordering::Release);
+            });
+        }
+        work();
+        let mut looks = 0;
+        while busy.load(Ordering::Acquire) > 0 && looks < LOOKS {
+            std::hint::spin_loop();
+            looks += 1;
+        }
+    });
+    failed.into_inner().unwrap_or_else(PoisonError::into_inner).map_or(Ok(()), |(_, error)| Err(error))
 }
 
 fn pool(threads: usize) -> Option<Arc<Tagged>> {

@@ -105,7 +105,7 @@ def test_many_python_threads_at_once(backend, rng):
             np.testing.assert_array_equal(values, expected[name], err_msg=name)
 
 
-@pytest.mark.parametrize("shape", [(33, 700), (2, 1_500_000), (1, 70_001)], ids=str)
+@pytest.mark.parametrize("shape", [(33, 700), (300, 700), (2, 1_500_000), (1, 170_001)], ids=str)
 def test_bits_do_not_depend_on_the_number_of_threads(native, shape, rng):
     for dtype, kind in (("float32", "logits"), ("float64", "probs"), ("bfloat16", "logits")):
         p, q = (random_rows(rng, shape, kind, DTYPES[dtype]) for _ in range(2))
@@ -116,7 +116,7 @@ def test_bits_do_not_depend_on_the_number_of_threads(native, shape, rng):
 
 
 def test_bits_of_a_comparison_do_not_depend_on_the_number_of_threads(native, rng):
-    for shape in ((33, 700), (2, 300_000)):
+    for shape in ((33, 700), (300, 700), (2, 600_000)):
         p, q = (random_rows(rng, shape, "logits", np.float32) for _ in range(2))
         one, many = (kb.compare(p, q, targets=3, threads=threads) for threads in (1, 3))
         for name in one:

@@ -14,18 +14,16 @@ mod forces;
 mod mixed;
 mod write;
 
-use rayon::prelude::*;
-
 pub use write::Number;
 
-use crate::batch::Matrix;
+use crate::batch::{Matrix, splits_rows};
 use crate::entropy::log_tail;
 use crate::error::{Argument, Error, Result};
 use crate::evaluate::{same_shape, sides};
 use crate::moments::Moments;
 use crate::order::peak;
 use crate::pair::Pair;
-use crate::pool::{Call, install, threads};
+use crate::pool::{Call, install, share};
 use crate::prepare::{Prepared, Side, prepare};
 use crate::rows::SEGMENT;
 use crate::simd::Vector;
@@ -49,7 +47,7 @@ pub const NAMES: &[&str] = &[
 ];
 
 /// Numbers below which a call runs on the calling thread.
-const INLINE: usize = 16 * 1024;
+const INLINE: usize = 64 * 1024;
 
 /// What to compute.
 #[derive(Clone, Copy, Debug)]
@@ -79,24 +77,21 @@ pub fn value_and_gradient<O: Number>(
     if values.len() != rows || rows.checked_mul(columns) != Some(gradient.len()) {
         return Err(Error::Shape("the results differ in shape from the rows".to_owned()));
     }
-    let threads = if call.threads == 0 { threads() } else { call.threads };
-    let parallel = threads > 1 && rows < 4 * threads && columns >= 2 * SEGMENT;
-    let run = |(index, (value, out)): (usize, (&mut f64, &mut [O]))| -> Result<()> {
-        if call.stopped() {
-            return Err(Error::Interrupted);
+    let threads = if gradient.len() <= INLINE { 1 } else { call.threads() };
+    let split_rows = splits_rows(rows, columns, threads);
+    let group = (SEGMENT / columns.max(1)).max(1);
+    let run = |(task, (values, gradient)): (usize, (&mut [f64], &mut [O]))| -> Result<()> {
+        for (i, (value, out)) in values.iter_mut().zip(gradient.chunks_mut(columns)).enumerate() {
+            if call.stopped() {
+                return Err(Error::Interrupted);
+            }
+            let (p, q) = sides(p, q, task * group + i);
+            *value = RowTask { request, p, q, parallel: split_rows }.fill(out)?;
         }
-        let (p, q) = sides(p, q, index);
-        *value = RowTask { request, p, q, parallel }.fill(out)?;
         Ok(())
     };
-    if gradient.len() <= INLINE {
-        return values.iter_mut().zip(gradient.chunks_mut(columns)).enumerate().try_for_each(run);
-    }
-    let results: Vec<Result<()>> = install(threads, || {
-        let rows = values.par_iter_mut().zip(gradient.par_chunks_mut(columns)).enumerate();
-        rows.with_min_len((SEGMENT / columns).max(1)).map(run).collect()
-    });
-    results.into_iter().collect()
+    let mut tasks = values.chunks_mut(group).zip(gradient.chunks_mut(group * columns)).enumerate();
+    if split_rows { install(threads, || tasks.try_for_each(run)) } else { share(threads, tasks, run) }
 }
 
 struct RowTask<'a, 'b> {

@@ -7,7 +7,7 @@ use pyo3::prelude::*;
 
 use super::call::detached;
 use super::sinkhorn::{Asked, Found, dense, found, problem_error, solved, work};
-use crate::pool::{Call, install, threads as default_threads};
+use crate::pool::{Call, install};
 use crate::sinkhorn::mirror::solve_mirror;
 use crate::sinkhorn::plan::Potentials;
 use crate::sinkhorn::points::{Clouds, Distance};
@@ -197,7 +197,7 @@ pub fn soft_minima<'py>(
     }
     let (h, mut out) = (h.as_slice()?, vec![0.0; count * rows]);
     detached(py, threads, (rows * columns).saturating_mul(count), |call| {
-        let wanted = if call.threads == 0 { default_threads() } else { call.threads };
+        let wanted = call.threads();
         let plan = Plan::new(rows, columns, wanted > 1, call);
         let mut run = || {
             let mut pairs = h.chunks(columns).zip(out.chunks_mut(rows));

@@ -9,7 +9,7 @@ use super::cost::Cost;
 use super::problem::{Flaw, Options, Problem, Solution};
 use super::solve::solve_here;
 use crate::error::{Error, Result};
-use crate::pool::{Call, install, threads};
+use crate::pool::{Call, install};
 
 /// Solves every problem; one that cannot be solved as posed says why and disturbs no other.
 pub fn solve_batch<C: Cost + Send>(
@@ -27,7 +27,7 @@ pub fn solve_batch<C: Cost + Send>(
             Err(error) => Err(error),
         }
     };
-    let wanted = if call.threads == 0 { threads() } else { call.threads };
+    let wanted = call.threads();
     if wanted == 1 || problems.len() < 2 {
         return problems.iter().zip(options).map(solve).collect();
     }

@@ -11,7 +11,7 @@ use super::softmin::soft_minimum;
 use super::sweep::{Measured, Pass, Plan, pass};
 use super::vectors::{distance, ln_all};
 use crate::error::{Error, Result};
-use crate::pool::{Call, install, threads};
+use crate::pool::{Call, install};
 
 /// What float32 sweeps resolve, as a multiple of the rounding of their largest exponent.
 const NARROW_FLOOR: f64 = 32.0;
@@ -23,7 +23,7 @@ const FLOOR: f64 = 4.0;
 /// that of the semi-dual, ⟨a, T(f)⟩ + ⟨a, f⟩, whose error is the square of the potentials'.
 pub fn solve_mirror<C: Cost>(problem: &Problem<'_, C>, options: &Options<'_>, call: &Call) -> Result<Solution> {
     let extent = problem.check()?;
-    let wanted = if call.threads == 0 { threads() } else { call.threads };
+    let wanted = call.threads();
     let n = problem.a.len();
     let plan = Plan::new(n, n, wanted > 1, call);
     let run = || Mirror::new(problem, plan, extent.range(), options).solve(options);

@@ -7,7 +7,7 @@ use super::problem::Problem;
 use super::sweep::{Plan, add_chunks, sums_len};
 use super::vectors::{dot, ln_all, load_or, padded};
 use crate::error::Result;
-use crate::pool::{Call, install, threads};
+use crate::pool::{Call, install};
 use crate::simd::{Element, Kernel, Simd, Vector, dispatch, math};
 
 /// Potentials of a problem.
@@ -39,7 +39,7 @@ impl<C: Cost> Potentials<'_, '_, C> {
         work: impl Fn(usize, &Rows<'_, C>, &mut T) + Sync + Send,
     ) -> Result<()> {
         let problem = self.problem;
-        let wanted = if call.threads == 0 { threads() } else { call.threads };
+        let wanted = call.threads();
         let (n, m) = (problem.a.len(), problem.b.len());
         let plan = Plan::new(n, m, wanted > 1, call);
         let levels = exponents(self.f, problem.a, problem.epsilon);

@@ -16,14 +16,14 @@ use super::problem::Problem;
 use super::sweep::Plan;
 use super::vectors::padded;
 use crate::error::Result;
-use crate::pool::{Call, install, threads};
+use crate::pool::{Call, install};
 use crate::simd::{Element, Kernel, SUM_LANES, Simd, Sum, Vector, dispatch, math, total};
 
 /// The gradient of every point, and after its coordinates the mass of its row.
 pub fn slope(problem: &Problem<'_, Clouds<'_>>, f: &[f64], g: &[f64], call: &Call) -> Result<Vec<f64>> {
     let (n, m) = (problem.a.len(), problem.b.len());
     let width = problem.cost.dimension + 1;
-    let wanted = if call.threads == 0 { threads() } else { call.threads };
+    let wanted = call.threads();
     let plan = Plan::new(n, m, wanted > 1, call);
     let rows = exponents(f, problem.a, problem.epsilon);
     let h = padded::<f64>(&exponents(g, problem.b, problem.epsilon), f64::NEG_INFINITY);

@@ -24,7 +24,7 @@ use super::problem::{Flaw, Method, Options, Problem, Solution};
 use super::state::{State, Store};
 use super::sweep::Plan;
 use crate::error::Result;
-use crate::pool::{Call, install, threads};
+use crate::pool::{Call, install};
 
 /// What float32 kernels resolve of the mass, and float64 ones.
 const FLOOR_NARROW: f64 = 3e-7;
@@ -36,7 +36,7 @@ const VERIFICATIONS: usize = 4;
 /// Solves a problem on the threads of a call.
 pub fn solve<C: Cost>(problem: &Problem<'_, C>, options: &Options<'_>, call: &Call) -> Result<Solution> {
     let entries = problem.a.len().saturating_mul(problem.b.len());
-    let threads = if call.threads == 0 { threads() } else { call.threads };
+    let threads = call.threads();
     // Below, one sweep is less than the waking of a thread.
     if threads == 1 || entries < 1 << 17 {
         return solve_here(problem, options, false, call);

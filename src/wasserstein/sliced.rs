@@ -9,7 +9,7 @@ use rayon::prelude::*;
 use super::line::{Sorted, distance};
 use super::order::Number;
 use crate::error::{Error, Result};
-use crate::pool::{Call, install, threads};
+use crate::pool::{Call, install};
 use crate::simd::{Element, Kernel, Simd, Vector, dispatch};
 
 /// Points in a tile.
@@ -105,7 +105,7 @@ pub fn sliced_wasserstein<T: Number>(
         let (x, y) = (projections(x, directions, dimension), projections(y, directions, dimension));
         Ok(x.iter().zip(&y).map(|(x, y)| distance(x, y, p)).collect())
     };
-    let threads = if call.threads == 0 { threads() } else { call.threads };
+    let threads = call.threads();
     let blocks = || directions.par_chunks(together * dimension).map(work).collect::<Vec<_>>();
     let found = install(threads, blocks).into_iter().collect::<Result<Vec<_>>>()?;
     Ok(found.concat())
