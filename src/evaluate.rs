@@ -163,12 +163,14 @@ pub fn metric_of_rows(metric: &Metric, p: &Matrix<'_>, q: &Matrix<'_>, call: &Ca
     same_shape(p, q)?;
     let series = metric.series();
     map_groups(p.rows(), p.columns(), 1, call, |first, parallel, out| {
-        for i in metric.of_short_rows(p, q, first, out) {
+        let by_series = series.as_ref().and_then(|series| short::fill_by_series(series, p, q, first, out));
+        let series = series.as_ref().filter(|_| by_series.is_none());
+        for i in by_series.unwrap_or_else(|| metric.of_short_rows(p, q, first, out)) {
             if call.stopped() {
                 return Err(Error::Interrupted);
             }
             let (p, q) = sides(p, q, first + i);
-            out[i] = metric.of_sides(&p, &q, series.as_ref(), parallel)?;
+            out[i] = metric.of_sides(&p, &q, series, parallel)?;
         }
         Ok(())
     })

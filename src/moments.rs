@@ -248,8 +248,9 @@ impl<T: InPlace> Kernel for Guess<'_, T> {
     }
 }
 
+/// See [`guess`].
 #[inline(always)]
-fn guess_in<S: Simd, T: InPlace>(x: &Row<'_>, y: &Row<'_>) -> Option<Shift> {
+pub fn guess_in<S: Simd, T: InPlace>(x: &Row<'_>, y: &Row<'_>) -> Option<Shift> {
     let (mut scratch_x, mut scratch_y) = (Scratch::<T>::new(), Scratch::<T>::new());
     let none = T::from_f64(f64::NEG_INFINITY);
     for from in (0..x.len()).step_by(PROBE) {

@@ -2,8 +2,8 @@
 //!
 //! A row of 64 numbers is four vectors: less work than entering a kernel, spreading its constants over lanes, and
 //! handing its results back through three calls. So rows that go to one thread together are computed in one kernel,
-//! with the loop over them inside. The arithmetic is that of [`crate::one_read`] and [`crate::moments`], operation for
-//! operation: how rows are split into calls and threads changes no bit.
+//! with the loop over them inside. The arithmetic is that of [`crate::one_read`], [`crate::moments`] and
+//! [`crate::series`], operation for operation: how rows are split into calls and threads changes no bit.
 
 use std::marker::PhantomData;
 
@@ -12,6 +12,7 @@ use crate::divergences::Divergence;
 use crate::moments::kl_of_segment;
 use crate::one_read::{probs_of_segment, weights_of_segment};
 use crate::rows::{InPlace, Kind, Row, SEGMENT};
+use crate::series::Series;
 use crate::simd::{Kernel, Simd, dispatch};
 
 /// Fills in a divergence of rows `first ..`, and returns those that were left out: all of them if the rows are long or
@@ -26,6 +27,20 @@ pub fn fill<D: Divergence>(p: &Matrix<'_>, q: &Matrix<'_>, first: usize, out: &m
         (Kind::Logits, Kind::Logits) if D::IS_KL && !wide => Many::fill(p, q, first, out, KlOfLogits),
         _ => (0..out.len()).collect(),
     }
+}
+
+/// [`fill`] by the series of a metric; `None` if it is not one for these rows, which the caller must not try again with
+/// those that are left out.
+pub fn fill_by_series(
+    series: &Series,
+    p: &Matrix<'_>,
+    q: &Matrix<'_>,
+    first: usize,
+    out: &mut [f64],
+) -> Option<Vec<usize>> {
+    let narrow = |side: &Matrix<'_>| side.kind() == Kind::Logits && !side.is_wide();
+    let fits = narrow(p) && narrow(q) && p.columns() <= SEGMENT;
+    fits.then(|| Many::fill(p, q, first, out, BySeries(series)))
 }
 
 /// What is computed of a pair of rows, neither longer than a segment.
@@ -58,6 +73,15 @@ impl OfPair for KlOfLogits {
     #[inline(always)]
     fn value<S: Simd>(&self, x: &Row<'_>, y: &Row<'_>) -> Option<f64> {
         kl_of_segment::<S>(x, y)
+    }
+}
+
+struct BySeries<'a>(&'a Series);
+
+impl OfPair for BySeries<'_> {
+    #[inline(always)]
+    fn value<S: Simd>(&self, x: &Row<'_>, y: &Row<'_>) -> Option<f64> {
+        self.0.of_segment::<S>(x, y)
     }
 }
 
