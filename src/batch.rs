@@ -55,8 +55,10 @@ impl<'a> Matrix<'a> {
         if count.and_then(|rows| rows.checked_mul(columns)).is_none_or(|count| count > isize::MAX as usize) {
             return shape_error("more numbers than an address can count");
         }
-        let mut leading: Vec<(usize, isize)> = Vec::new();
-        for (&len, &stride) in lead_shape.iter().zip(strides) {
+        // Without rows the other lengths may be anything, and their products overflow.
+        let empty = count == Some(0);
+        let mut leading: Vec<(usize, isize)> = if empty { vec![(0, 0)] } else { Vec::new() };
+        for (&len, &stride) in lead_shape.iter().zip(strides).filter(|_| !empty) {
             match leading.last_mut() {
                 Some((outer, outer_stride)) if stride.checked_mul(len as isize) == Some(*outer_stride) => {
                     *outer *= len;

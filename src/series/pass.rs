@@ -30,7 +30,7 @@ const PROBES: usize = 16;
 const HEAVY: f64 = 1.0 / 32.0;
 
 /// Square of the mean of u, over its variance, from which c moves there.
-const OFF: f64 = 0.15;
+const OFF: f64 = 0.5;
 
 /// How a pass starts.
 #[derive(Clone, Copy)]

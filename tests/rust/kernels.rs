@@ -901,6 +901,16 @@ fn near(a: f64, b: f64, tolerance: f64) -> bool {
     (a - b).abs() <= tolerance * a.abs().max(b.abs()) + tolerance * 1e-3
 }
 
+#[test]
+fn no_rows_of_any_shape_are_no_rows() {
+    let numbers = [0.5f32; 4];
+    for shape in [[0, 1 << 40, 1 << 40, 2], [1 << 40, 0, 1 << 40, 2]] {
+        let found = Matrix::new(Numbers::F32(&numbers), 0, &shape, &[0, 0, 0, 1], Kind::Logits, 1.0, Argument::P)
+            .expect("empty");
+        assert_eq!(entropy(&found, &Call::new(1)), Ok(vec![]));
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 2000, failure_persistence: None, ..ProptestConfig::default() })]
 
