@@ -31,6 +31,7 @@ from kullback.bench.timing import interleave
 from kullback.bench.truth import values
 
 NOISES = (0.05, 0.3, 1.0)
+PAUSE = 0.01  # seconds: threads of OpenMP and XLA spin for a while after a call
 NOISE = 0.3  # of everything but the table over noises
 SECTIONS = ("kl", "peers", "calls", "shapes")
 
@@ -104,7 +105,7 @@ def against_peers(size: Size, names: Sequence[str], threads: int) -> list[dict[s
             contestants[f"{library} {name}"] = call
             entry: dict[str, Any] = {"peer": library, "call": name, "installed": True, "timed": True}
             entries.append(entry | {"threads": peer.threads, "worst_error": error})
-    timings = interleave(contestants, max(size.rounds - 2, 2))
+    timings = interleave(contestants, size.rounds, pause=PAUSE)
     for entry in filter(lambda entry: entry["timed"], entries):
         name, contestant = entry["call"], f"{entry['peer']} {entry['call']}"
         entry["gb_per_s"] = (data.p.nbytes + data.q.nbytes) / timings.median(contestant) / 1e9

@@ -43,6 +43,7 @@ def interleave(
     rounds: int | None = None,
     *,
     seconds: float = 10.0,
+    pause: float = 0.0,
     progress: Callable[[float], None] | None = None,
 ) -> Timings:
     """Time callables, one call each a round.
@@ -58,6 +59,8 @@ def interleave(
         How many; by default as many as fit `seconds`, from 3 to 50.
     seconds : float
         See there.
+    pause : float
+        Seconds to wait before every call, for what the last one left behind to fall asleep.
     progress : callable, optional
         Called with the share that is done, after every call.
 
@@ -77,6 +80,7 @@ def interleave(
     order = random.Random(1)
     for number in range(rounds):
         for position, name in enumerate(order.sample(names, len(names))):
+            time.sleep(pause)
             begin = time.perf_counter()
             contestants[name]()
             taken[name].append(time.perf_counter() - begin)
