@@ -8,8 +8,11 @@ use crate::rows::{Kind, Numbers, Row, Transform};
 /// Numbers below which a call runs on the calling thread: waking another costs more.
 const INLINE: usize = 128 * 1024;
 
-/// Numbers that make a task worth handing to a thread.
-const TASK: usize = 64 * 1024;
+/// Numbers that make a task worth handing to a thread, and more than which would make Ctrl-C wait.
+const TASK: [usize; 2] = [64 * 1024, 1024 * 1024];
+
+/// Tasks a thread gets, where there is enough for that: neighbouring rows are best read by one thread.
+const TASKS: usize = 64;
 
 /// Columns of a row that is split over threads when there are few: with fewer, a thread is done with one before others
 /// have woken.
@@ -173,7 +176,8 @@ pub fn map_groups(
         return Ok(out);
     }
     let threads = if rows.saturating_mul(columns) <= INLINE { 1 } else { call.threads() };
-    let group = (TASK / columns.max(1)).max(1);
+    let numbers = rows.saturating_mul(columns) / threads.saturating_mul(TASKS);
+    let group = (numbers.clamp(TASK[0], TASK[1]) / columns.max(1)).max(1);
     let split_rows = splits_rows(rows, columns, threads);
     let run = |(task, out): (usize, &mut [f64])| -> Result<()> {
         if call.stopped() {
