@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextvars
 from collections import deque
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
@@ -109,8 +109,7 @@ class Run:
             for block in self._blocks:
                 if len(in_flight) == IN_FLIGHT:
                     finish()
-                for read in reads:  # a source reads one block at a time
-                    read.result()
+                wait(reads)  # a source reads one block at a time; what goes wrong is said in the order of the blocks
                 reads = [readers.submit(source.read, block.start, block.stop) for source in self._sources(block)]
                 context = contextvars.copy_context()  # which knows the backend
                 in_flight.append((block, comparers.submit(context.run, self._compare, block, reads)))
