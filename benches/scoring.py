@@ -96,7 +96,7 @@ def measure(
     expected = compare()
     for engine in engines:
         out = paths[0].parent / engine
-        for copies in {1, options.copies}:
+        for copies in sorted({1, options.copies}):
             way = f"score, {engine}" if copies == 1 else f"score, {engine}, {copies} candidates"
             contestants[way] = call = partial(run, paths, out, metrics, engine, threads, copies)
             call()

@@ -210,7 +210,7 @@ def test_scoring(tmp_path):
     printed, report = run(tmp_path, "scoring.py", "--engines", "local", "--rounds", "2", "--folder", str(tmp_path))
     check_environment(printed, report["environment"])
     ways = [row["way"] for row in report["rates"]]
-    assert ways == ["compare, in memory", "score, local", "a further candidate, local"]
+    assert ways == ["compare, in memory", "score, local", "score, local, 8 candidates", "a further candidate, local"]
     assert all(row["seconds"] > 0 for row in report["rates"][:2])
     assert not list(tmp_path.glob("scoring-*"))
 
