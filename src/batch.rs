@@ -18,9 +18,34 @@ const TASKS: usize = 64;
 /// have woken.
 const SPLIT: usize = 512 * 1024;
 
-/// Whether to split each row over threads, rather than give each thread rows of its own.
-pub fn splits_rows(rows: usize, columns: usize, threads: usize) -> bool {
-    threads > 1 && rows < 4 * threads && columns >= SPLIT
+/// How a call's rows go to threads.
+#[derive(Clone, Copy, Debug)]
+pub struct Sharing {
+    /// How many threads.
+    pub threads: usize,
+    /// Whether each row is split over them, rather than each thread given rows of its own.
+    pub splits_rows: bool,
+}
+
+impl Sharing {
+    /// For rows of that many numbers; up to `inline` in all, the calling thread keeps them.
+    pub fn new(rows: usize, columns: usize, inline: usize, call: &Call) -> Self {
+        let threads = if rows.saturating_mul(columns) <= inline { 1 } else { call.threads() };
+        Self { threads, splits_rows: threads > 1 && rows < 4 * threads && columns >= SPLIT }
+    }
+
+    /// Runs tasks; of several errors the first task's is returned.
+    pub fn run<T>(
+        self,
+        mut tasks: impl ExactSizeIterator<Item = T> + Send,
+        run: impl Fn(T) -> Result<()> + Sync,
+    ) -> Result<()> {
+        if self.splits_rows {
+            install(self.threads, || tasks.try_for_each(&run))
+        } else {
+            share(self.threads, tasks, run)
+        }
+    }
 }
 
 /// Rows of one argument: an array of any shape and strides whose last axis is the row.
@@ -175,21 +200,15 @@ pub fn map_groups(
     if rows == 0 || width == 0 {
         return Ok(out);
     }
-    let threads = if rows.saturating_mul(columns) <= INLINE { 1 } else { call.threads() };
-    let numbers = rows.saturating_mul(columns) / threads.saturating_mul(TASKS);
+    let sharing = Sharing::new(rows, columns, INLINE, call);
+    let numbers = rows.saturating_mul(columns) / sharing.threads.saturating_mul(TASKS);
     let group = (numbers.clamp(TASK[0], TASK[1]) / columns.max(1)).max(1);
-    let split_rows = splits_rows(rows, columns, threads);
     let run = |(task, out): (usize, &mut [f64])| -> Result<()> {
         if call.stopped() {
             return Err(Error::Interrupted);
         }
-        fill(task * group, split_rows, out)
+        fill(task * group, sharing.splits_rows, out)
     };
-    let mut tasks = out.chunks_mut(group * width).enumerate();
-    if split_rows {
-        install(threads, || tasks.try_for_each(run))?;
-    } else {
-        share(threads, tasks, run)?;
-    }
+    sharing.run(out.chunks_mut(group * width).enumerate(), run)?;
     Ok(out)
 }

@@ -21,7 +21,7 @@ use std::marker::PhantomData;
 use crate::divergences::{Divergence, Term};
 use crate::linear::{Totals, totals_of_segment};
 use crate::prepare::{Side, TOLERANCE};
-use crate::rows::{Ahead, BLOCK, InPlace, Kind, Row, Scratch, over_segments};
+use crate::rows::{Ahead, InPlace, Kind, Row, Scratch, block_of, over_segments};
 use crate::scalar::{power_of_two, psi};
 use crate::simd::{Element, Kernel, Mask, Simd, Sum, Vector, dispatch, total};
 use crate::weights::{Constants, Frame};
@@ -286,10 +286,7 @@ fn segment<S: Simd, T: InPlace, K: Term, const EXACT: bool>(
     let (mut mass, mut gain, mut second): (Sum, Sum, Sum) = ([0.0; 16], [0.0; 16], [0.0; 16]);
     let (mut infinite, mut negative) = (false, false);
     while from < to {
-        let left = BLOCK.min(to - from);
-        // Whole vectors first: only what is left needs filling up.
-        let whole = left - left % T::LANES;
-        let len = if whole > 0 { whole } else { left };
+        let len = block_of::<T>(to - from);
         let ps = p.block::<S, T>(from, len, &mut scratch_p, none);
         let qs = q.block::<S, T>(from, len, &mut scratch_q, none);
         let ahead = [p.ahead(from), q.ahead(from)];

@@ -6,7 +6,7 @@
 
 use half::{bf16, f16};
 
-use crate::simd::{Simd, Vector, math};
+use crate::simd::{Lanes, Simd, Vector, math};
 
 pub use crate::convert::{InPlace, Scratch};
 
@@ -15,6 +15,14 @@ pub const BLOCK: usize = 1024;
 
 /// Numbers in the unit of work of a thread inside one row. Fixed, so that results do not depend on the thread count.
 pub const SEGMENT: usize = 32 * BLOCK;
+
+/// How many of the numbers `left` the next block takes: whole vectors while there are any, so that only what is left of
+/// them at the end of a row needs filling up.
+#[inline(always)]
+pub fn block_of<T: Lanes>(left: usize) -> usize {
+    let most = BLOCK.min(left);
+    if most < T::LANES { most } else { most - most % T::LANES }
+}
 
 /// What the numbers of an argument mean.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

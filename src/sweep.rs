@@ -8,7 +8,7 @@
 
 use std::f64::consts::{LN_2, LOG2_E};
 
-use crate::rows::{Ahead, BLOCK, InPlace, Row, Scratch, over_segments};
+use crate::rows::{Ahead, InPlace, Row, Scratch, block_of, over_segments};
 use crate::simd::{Element, Kernel, Mask, Simd, Sum, Vector, dispatch, math, total};
 
 /// Largest |level| of a row whose exponentials are scaled by an integer power of two.
@@ -308,10 +308,7 @@ pub fn segment<S: Simd, T: InPlace, const EXACT: bool>(
     let short = x.len() < T::LANES;
     let mut path = if shift.careful || short { Path::Careful } else { Path::Near };
     while from < to {
-        let left = BLOCK.min(to - from);
-        // Whole vectors first: only what is left needs filling up, with pairs that the sums then leave out.
-        let whole = left - left % T::LANES;
-        let len = if whole > 0 { whole } else { left };
+        let len = block_of::<T>(to - from);
         if path != Path::Careful {
             let xs = x.block_repeating::<S, T>(from, len, &mut scratch_x);
             let ys = y.block_repeating::<S, T>(from, len, &mut scratch_y);
@@ -333,7 +330,8 @@ pub fn segment<S: Simd, T: InPlace, const EXACT: bool>(
             } else if power.is_none() {
                 // No K will do: the careful path.
             } else if below(path.bound()).and(lane.second.eq(lane.second)).all() {
-                let lane = if whole > 0 { lane } else { lane.first_of(len) };
+                // What fills up a part of a vector does not count.
+                let lane = if len >= T::LANES { lane } else { lane.first_of(len) };
                 lane.weights.add_to(&mut weights);
                 lane.first.add_to(&mut gain);
                 lane.second.add_to(&mut second);

@@ -4,7 +4,7 @@ use crate::divergences::Term;
 use crate::linear::Totals;
 use crate::moments::Moments;
 use crate::pair::{LogFrame, NEAR, Pair};
-use crate::rows::{BLOCK, InPlace, Row, Scratch, over_segments};
+use crate::rows::{BLOCK, InPlace, Row, Scratch, block_of, over_segments};
 use crate::simd::{Element, Kernel, Mask, Simd, Sum, Vector, dispatch, total};
 
 /// Most sums that one pass yields.
@@ -131,10 +131,7 @@ impl<T: InPlace, K: Terms> Kernel for LogPass<'_, T, K> {
         let limit = T::In::<S>::constant(NEAR * NEAR);
         let mut from = self.from;
         while from < self.to {
-            let left = BLOCK.min(self.to - from);
-            // Whole vectors first: only what is left needs filling up.
-            let whole = left - left % T::LANES;
-            let len = if whole > 0 { whole } else { left };
+            let len = block_of::<T>(self.to - from);
             // Each block starts on the path the one before it should have taken.
             if near {
                 let xs = self.x.block_repeating::<S, T>(from, len, &mut scratch_x);
@@ -149,7 +146,7 @@ impl<T: InPlace, K: Terms> Kernel for LogPass<'_, T, K> {
                 if near {
                     let kept = |lane| T::In::<S>::select(T::In::<S>::first(len), lane, T::In::<S>::zero());
                     for (sum, lane) in near_sums.iter_mut().zip(lanes).take(K::COUNT) {
-                        let lane = if whole > 0 { lane } else { kept(lane) };
+                        let lane = if len >= T::LANES { lane } else { kept(lane) };
                         lane.add_to(sum);
                     }
                     from += len;

@@ -323,6 +323,11 @@ CALLS = {
         ValueError,
         f"name must be one of {', '.join(kb.divergence_names())}, got 'jefreys'; did you mean 'jeffreys'?",
     ),
+    "name list": (
+        lambda: kb.divergence(["kl"], ROW, ROW),
+        ValueError,
+        f"name must be one of {', '.join(kb.divergence_names())}, got ['kl']",
+    ),
     "unknown option": (
         lambda: kb.divergence("kl", ROW, ROW, base=2),
         TypeError,

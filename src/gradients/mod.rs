@@ -16,14 +16,14 @@ mod write;
 
 pub use write::Number;
 
-use crate::batch::{Matrix, splits_rows};
+use crate::batch::{Matrix, Sharing};
 use crate::entropy::log_tail;
 use crate::error::{Argument, Error, Result};
 use crate::evaluate::{same_shape, sides};
 use crate::moments::Moments;
 use crate::order::peak;
 use crate::pair::Pair;
-use crate::pool::{Call, install, share};
+use crate::pool::Call;
 use crate::prepare::{Prepared, Side, prepare};
 use crate::rows::SEGMENT;
 use crate::simd::Vector;
@@ -77,8 +77,7 @@ pub fn value_and_gradient<O: Number>(
     if values.len() != rows || rows.checked_mul(columns) != Some(gradient.len()) {
         return Err(Error::Shape("the results differ in shape from the rows".to_owned()));
     }
-    let threads = if gradient.len() <= INLINE { 1 } else { call.threads() };
-    let split_rows = splits_rows(rows, columns, threads);
+    let sharing = Sharing::new(rows, columns, INLINE, call);
     let group = (SEGMENT / columns.max(1)).max(1);
     let run = |(task, (values, gradient)): (usize, (&mut [f64], &mut [O]))| -> Result<()> {
         for (i, (value, out)) in values.iter_mut().zip(gradient.chunks_mut(columns)).enumerate() {
@@ -86,12 +85,11 @@ pub fn value_and_gradient<O: Number>(
                 return Err(Error::Interrupted);
             }
             let (p, q) = sides(p, q, task * group + i);
-            *value = RowTask { request, p, q, parallel: split_rows }.fill(out)?;
+            *value = RowTask { request, p, q, parallel: sharing.splits_rows }.fill(out)?;
         }
         Ok(())
     };
-    let mut tasks = values.chunks_mut(group).zip(gradient.chunks_mut(group * columns)).enumerate();
-    if split_rows { install(threads, || tasks.try_for_each(run)) } else { share(threads, tasks, run) }
+    sharing.run(values.chunks_mut(group).zip(gradient.chunks_mut(group * columns)).enumerate(), run)
 }
 
 struct RowTask<'a, 'b> {

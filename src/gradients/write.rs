@@ -11,7 +11,7 @@ use super::forces::Force;
 use crate::linear::Totals;
 use crate::moments::Moments;
 use crate::pair::{LogFrame, NEAR, Pair};
-use crate::rows::{BLOCK, InPlace, Row, SEGMENT, Scratch};
+use crate::rows::{BLOCK, InPlace, Row, SEGMENT, Scratch, block_of};
 use crate::simd::{Element, Kernel, Lanes, Mask, SUM_LANES, Simd, Vector, dispatch, total};
 
 /// Numbers of a gradient.
@@ -129,15 +129,13 @@ impl<T: InPlace, F: Force> Kernel for LogWrite<'_, '_, T, F> {
         let mut near = true;
         let mut done = 0;
         while done < self.out.len() {
-            let left = BLOCK.min(self.out.len() - done);
-            let whole = left - left % T::LANES;
-            let len = if whole > 0 { whole } else { left };
+            let len = block_of::<T>(self.out.len() - done);
             let xs = self.x.block::<S, T>(self.from + done, len, &mut scratch_x, none);
             let ys = self.y.block::<S, T>(self.from + done, len, &mut scratch_y, none);
             let out = &mut lanes[..xs.len()];
             // Near pairs are in units of the reference's power of two.
             let (mut unit, mut found) = (self.frame.scale[0], None);
-            if near && whole > 0 {
+            if near && len >= T::LANES {
                 let write = Write { force: self.force, mean: self.mean, unit: unit * self.scale };
                 let block = write.block::<T::In<S>>(xs, ys, out, |x, y| Pair::near_logs::<true>(x, y, &self.frame));
                 near = block.square.lt(limit).all();

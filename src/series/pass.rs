@@ -5,7 +5,7 @@
 //! block that brings much of it is asked for the mean of u first, and where that is not near 0, c becomes that mean, and
 //! the block is done again.
 
-use crate::rows::{Ahead, BLOCK, Row, Scratch};
+use crate::rows::{Ahead, Row, Scratch, block_of};
 use crate::scalar::{exponent, power_of_two};
 use crate::simd::{Element, Kernel, Mask, Simd, Sum, Vector, math, total};
 use crate::sweep::{Shift, difference, power_for};
@@ -137,12 +137,9 @@ impl Sums {
         if step == 0.0 {
             return self;
         }
-        let mut moments = self.moments;
-        for first in 1..MOMENTS {
-            for k in (first..MOMENTS).rev() {
-                moments[k] -= step * moments[k - 1];
-            }
-        }
+        let mut moments = self.moments.map(|sum| [sum]);
+        step_by(&mut moments, step);
+        let moments = moments.map(|[sum]| sum);
         let furthest = self.square.sqrt() + step.abs();
         let (lean, drift) = leaning(self.lean, self.drift, step, self.moments[0]);
         Sums { offset, moments, square: furthest * furthest, lean, drift, ..self }
@@ -301,13 +298,11 @@ pub fn segment<S: Simd, const EXACT: bool>(
     let mut moments: [Sum; MOMENTS] = [[0.0; 16]; MOMENTS];
     let mut square = S::F32::zero();
     let (mut lean, mut drift, mut furthest) = (0.0, 0.0, shift.offset.abs());
-    let (mut heavy, mut moved) = (S::F32::zero(), !start.follow);
+    let (mut heavy, mut may_move) = (S::F32::zero(), start.follow);
     let mut block = Block::<S::F32>::empty();
     let mut at = from;
     while at < to {
-        let left = BLOCK.min(to - at);
-        let whole = left - left % f32::LANES;
-        let len = if whole > 0 { whole } else { left };
+        let len = block_of::<f32>(to - at);
         let xs = x.block_repeating::<S, f32>(at, len, &mut scratch_x);
         let ys = y.block_repeating::<S, f32>(at, len, &mut scratch_y);
         let ahead = [x.ahead(at), y.ahead(at)];
@@ -328,12 +323,12 @@ pub fn segment<S: Simd, const EXACT: bool>(
         if !held.all() {
             return None;
         }
-        if whole == 0 {
+        if len < f32::LANES {
             for lane in &mut block.moments {
                 *lane = S::F32::select(S::F32::first(len), *lane, S::F32::zero());
             }
         }
-        if !moved && !block.moments[0].lt(heavy).all() {
+        if may_move && !block.moments[0].lt(heavy).all() {
             let [mut mass, mut first, mut second] = [moments[0], moments[1], moments[2]];
             block.moments[0].add_to(&mut mass);
             block.moments[1].add_to(&mut first);
@@ -353,12 +348,12 @@ pub fn segment<S: Simd, const EXACT: bool>(
                     square = S::F32::constant(largest * largest);
                     shift.offset = offset;
                     furthest = furthest.max(offset.abs());
-                    moved = true;
+                    may_move = false;
                     continue;
                 }
             }
         }
-        moved = !start.follow;
+        may_move = start.follow;
         square = block.square.max(square);
         for (sum, lane) in moments.iter_mut().zip(&block.moments) {
             lane.add_to(sum);
@@ -378,8 +373,8 @@ pub fn segment<S: Simd, const EXACT: bool>(
     Some(Sums { power: shift.power, offset: shift.offset, moments: found, square, lean, drift, furthest })
 }
 
-/// Takes moments to a c that is `step` further.
-fn step_by(moments: &mut [Sum; MOMENTS], step: f64) {
+/// Takes moments, each in L lanes, to a c that is `step` further.
+fn step_by<const L: usize>(moments: &mut [[f64; L]; MOMENTS], step: f64) {
     for first in 1..MOMENTS {
         for k in (first..MOMENTS).rev() {
             let (below, above) = moments.split_at_mut(k);

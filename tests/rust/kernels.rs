@@ -749,8 +749,8 @@ fn random_rows(kind: Kind, of: Type, argument: Argument, rows: usize, columns: u
 fn threads_do_not_change_bits() {
     let inputs =
         [(Type::F64, Kind::Logits), (Type::F32, Kind::Logits), (Type::F32, Kind::Weights), (Type::BF16, Kind::Logits)];
-    // Too little to share, a few long rows, and many short ones; rows long enough to be split are Python's to test.
-    for (rows, columns) in [(1, 3 * SEGMENT + 77), (5, 2 * SEGMENT + 1), (300, 513)] {
+    // One row that is split over threads, a few that are not, and many.
+    for (rows, columns) in [(1, 16 * SEGMENT + 77), (5, 2 * SEGMENT + 1), (300, 513)] {
         for (of, kind) in inputs {
             let p = random_rows(kind, of, Argument::P, rows, columns, 8);
             let q = random_rows(kind, of, Argument::Q, rows, columns, 9);

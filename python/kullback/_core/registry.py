@@ -101,8 +101,6 @@ class Definition:
 
 _DEFINITIONS: dict[str, Definition] = {}
 _FUNCTIONS: dict[str, Callable[..., Values]] = {}
-_NAMES: dict[str, None] = {}
-"""Of the definitions with two sides, in their order."""
 
 
 def definitions() -> dict[str, Definition]:
@@ -205,12 +203,12 @@ def divergence_names() -> list[str]:
     >>> "js" in kb.divergence_names()
     True
     """
-    return list(_NAMES)
+    return [name for name, definition in _DEFINITIONS.items() if definition.sides == 2]
 
 
 def is_divergence(name: object) -> bool:
     """Tell whether :func:`divergence_names` lists a name."""
-    return name in _NAMES
+    return isinstance(name, str) and name in _DEFINITIONS and _DEFINITIONS[name].sides == 2
 
 
 def divergence(name: str, p: ArrayLike, q: ArrayLike, /, **options: Unpack[ParameterOptions]) -> Values:
@@ -296,8 +294,6 @@ def _published(function: Any, definition: Definition) -> Any:
     if definition.name in _DEFINITIONS:
         raise ValueError(f"the name {definition.name!r} is defined twice")
     _DEFINITIONS[definition.name], _FUNCTIONS[definition.name] = definition, function
-    if definition.sides == 2:
-        _NAMES[definition.name] = None
     body, parameter = definition.body, definition.parameter
     function.__name__, function.__qualname__, function.__module__ = body.__name__, body.__qualname__, body.__module__
     function.__doc__ = docs.completed(body.__doc__, definition.sides, parameter.doc if parameter else "")

@@ -25,10 +25,10 @@ from .inputs import Inputs
 from .manifest import make_manifest
 from .options import DEFAULT_MEMORY, Options, check_engine, normalise_metrics, parse_memory, parse_raw
 from .output import RunDirectory
-from .plan import IN_FLIGHT, Missing, Part, Plan, make_plan
+from .plan import Missing, Part, Plan, make_plan
 from .result import Progress, ProgressCounter, ScoreResult
 from .rules import Comparer
-from .sources import Source
+from .sources import IN_FLIGHT, Source
 from .summary import statistic_names
 from .thresholds import check_names, parse_thresholds
 from .token_texts import read_token_texts
@@ -91,20 +91,30 @@ class Run:
             in_flight: deque[tuple[_Block, Future[dict[str, Columns]]]] = deque()
             reads: list[Future[NDArray[Any]]] = []
             done: dict[str, list[Columns]] = {}  # of the part in hand, by candidate and block
-            written: Future[None] = writer.submit(_nothing)
+            writing: deque[tuple[_Block, Future[None]]] = deque()  # the last part, with its last block
+
+            def count(block: _Block) -> None:
+                progress.add(block.stop - block.start, block.names)
+
+            def finish_writing() -> None:
+                while writing:
+                    block, written = writing.popleft()
+                    written.result()
+                    count(block)  # not before: a part that has been counted is on disk
 
             def finish() -> None:
-                nonlocal done, written
+                nonlocal done
                 block, compared = in_flight.popleft()
                 for name, columns in compared.result().items():
                     done.setdefault(name, []).append(columns)
                 for source in self._sources(block):
                     readers.submit(source.release, block.start, block.stop)
-                if block.stop == block.part.stop:
-                    written.result()
-                    written = writer.submit(self._write_part, block.part, done)
-                    done = {}
-                progress.add(block.stop - block.start, block.names)
+                if block.stop < block.part.stop:
+                    count(block)
+                    return
+                finish_writing()
+                writing.append((block, writer.submit(self._write_part, block.part, done)))
+                done = {}
 
             for block in self._blocks:
                 if len(in_flight) == IN_FLIGHT:
@@ -115,7 +125,7 @@ class Run:
                 in_flight.append((block, comparers.submit(context.run, self._compare, block, reads)))
             while in_flight:
                 finish()
-            written.result()
+            finish_writing()
 
     def _sources(self, block: _Block) -> list[Source]:
         return [self._inputs.reference, *(self._inputs.compared[name] for name in block.names)]
@@ -134,10 +144,6 @@ class Run:
         for name, found in blocks.items():
             columns = {column: np.concatenate([block[column] for block in found]) for column in found[0]}
             self._write(part, name, columns)
-
-
-def _nothing() -> None:
-    """Stand for the part before the first."""
 
 
 def _part_writer(inputs: Inputs, directory: RunDirectory) -> WritePart:

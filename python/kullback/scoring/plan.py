@@ -12,16 +12,13 @@ from dataclasses import dataclass
 
 from .errors import InputError
 from .inputs import Inputs
-from .sources import TopKSource
+from .sources import IN_FLIGHT, TopKSource
 
-__all__ = ["IN_FLIGHT", "Missing", "Part", "Plan", "make_plan"]
+__all__ = ["Missing", "Part", "Plan", "make_plan"]
 
 # A part is what may be lost when a run is killed: a fraction of a second of native work, a few seconds of NumPy.
 _PART_BYTES = 512 << 20
 _PART_ROWS = 1 << 16
-
-# Blocks in memory at a time: one is read while two are compared.
-IN_FLIGHT = 3
 
 # Larger blocks than this bring no speed.
 _BLOCK_BYTES = 96 << 20

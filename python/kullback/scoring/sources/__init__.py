@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .base import Source
+from .base import IN_FLIGHT, Source
 from .llama_cpp import LlamaSource
 from .location import Location
 from .npy import NpySource, read_token_ids
@@ -11,6 +11,7 @@ from .raw import RawLayout
 from .top_k_source import TopKSource, holds_top_k
 
 __all__ = [
+    "IN_FLIGHT",
     "KINDS",
     "LlamaSource",
     "Location",

@@ -7,7 +7,10 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["RowBuffers", "Source"]
+__all__ = ["IN_FLIGHT", "RowBuffers", "Source"]
+
+# Blocks of a source in memory at a time: one is read while two are compared.
+IN_FLIGHT = 3
 
 
 class Source(Protocol):
@@ -52,7 +55,7 @@ class Source(Protocol):
     warnings: tuple[str, ...]
 
     def read(self, start: int, stop: int) -> NDArray[Any]:
-        """Return rows `start` to `stop`; the array is valid until the third next call."""
+        """Return rows `start` to `stop`; the array is valid until `IN_FLIGHT` more calls."""
         ...
 
     def check_whole(self) -> None:
@@ -85,7 +88,7 @@ class Source(Protocol):
 
 
 class RowBuffers:
-    """Three arrays used in turn, so that one block can be decoded while two are being scored."""
+    """Arrays used in turn, as many as there are blocks in flight."""
 
     def __init__(self, dtype: np.dtype[Any]) -> None:
         self._dtype = dtype
@@ -94,7 +97,7 @@ class RowBuffers:
     def take(self, n_rows: int, n_columns: int) -> NDArray[Any]:
         """Return an uninitialised (n_rows, n_columns) array that reuses memory where it can."""
         size = n_rows * n_columns
-        array = self._arrays.pop(0) if len(self._arrays) == 3 else np.empty(0, self._dtype)
+        array = self._arrays.pop(0) if len(self._arrays) == IN_FLIGHT else np.empty(0, self._dtype)
         if array.size < size:
             array = np.empty(size, self._dtype)
         self._arrays.append(array)
