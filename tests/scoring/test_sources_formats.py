@@ -337,6 +337,72 @@ def test_zarr_stores_that_are_refused(tmp_path):
             open_source(tmp_path / "gzip8")
 
 
+def write_shards(path, rows, **options):
+    """Write shards of 16 rows, of chunks of 4 rows of up to 8 columns."""
+    from zarr.codecs import ShardingCodec
+
+    codec = ShardingCodec(chunk_shape=(4, 8), **options)
+    shards = (16, -(-rows.shape[1] // 8) * 8)
+    zarr.create_array(path, data=rows, chunks=shards, serializer=codec, compressors=None)
+    return path
+
+
+@pytest.mark.parametrize("location", ["start", "end"])
+@pytest.mark.parametrize("endian", ["little", "big"])
+@pytest.mark.parametrize("checksum", [True, False])
+def test_zarr_shards(tmp_path, location, endian, checksum):
+    from zarr.codecs import BytesCodec, Crc32cCodec, ZstdCodec
+
+    rows = np.random.default_rng(0).normal(size=(37, 30)).astype(np.float32)
+    index = [BytesCodec(endian=endian), *([Crc32cCodec()] if checksum else [])]
+    codecs = [BytesCodec(), ZstdCodec()]
+    path = write_shards(tmp_path / "x", rows, codecs=codecs, index_codecs=index, index_location=location)
+    check_rows(path, rows)
+    shard = path / "c" / "1" / "0"
+    content = shard.read_bytes()
+    at = 0 if location == "start" else len(content) - 16 * 16 - 4 * checksum
+    for position in range(0, 256, 16):
+        for lie, message in (
+            (b"\xff" * 16, "lacks some of its chunks"),
+            (b"\x01" * 16, "has a chunk that ends at byte"),
+        ):
+            shard.write_bytes(content[: at + position] + lie + content[at + position + 16 :])
+            with pytest.raises(InputError, match=f"cannot be decoded at row 16: a shard .*{message}"):
+                open_source(path).read(0, 37)
+    for size in {0, 1, 255, 16 * 16 + 4 * checksum - 1, len(content) // 2, len(content) - 1}:
+        shard.write_bytes(content[:size])
+        with pytest.raises(InputError, match=r"\A[^\n]*cannot be decoded at row 16[^\n]*\Z"):
+            open_source(path).read(0, 37)
+
+
+@pytest.mark.filterwarnings("ignore:Combining a `sharding_indexed` codec")
+def test_zarr_shards_that_are_refused(tmp_path):
+    from zarr.codecs import BytesCodec, GzipCodec, ShardingCodec, TransposeCodec, ZstdCodec
+
+    rows = np.ones((16, 64), np.float32)
+    for codec in (GzipCodec(), ZstdCodec()):
+        path = write_shards(
+            tmp_path / type(codec).__name__, rows, codecs=[BytesCodec(), codec], index_codecs=[BytesCodec()]
+        )
+        check_rows(path, rows)
+        bomb = np.ones((16, 64_000), np.float32)
+        zarr.create_array(tmp_path / "bomb", data=bomb, chunks=bomb.shape, compressors=codec, overwrite=True)
+        stored = (tmp_path / "bomb" / "c" / "0" / "0").read_bytes()
+        index = np.tile(np.array([0, len(stored)], "<u8"), 4 * 8)
+        (path / "c" / "0" / "0").write_bytes(stored + index.tobytes())
+        with pytest.raises(InputError, match="holds more than the 128 bytes of a chunk"):
+            open_source(path).read(0, 16)
+    write_shards(tmp_path / "nested", rows, codecs=[ShardingCodec(chunk_shape=(2, 8))])
+    serializer = ShardingCodec(chunk_shape=(4, 8))
+    zarr.create_array(tmp_path / "whole", data=rows, chunks=(16, 64), serializer=serializer, compressors=GzipCodec())
+    for name in ("nested", "whole"):
+        with pytest.raises(InputError, match="combines sharding with other codecs"):
+            open_source(tmp_path / name)
+    write_shards(tmp_path / "index", rows, index_codecs=[TransposeCodec(order=(2, 0, 1)), BytesCodec()])
+    with pytest.raises(InputError, match="stores the index of its shards by"):
+        open_source(tmp_path / "index")
+
+
 def test_pieces_larger_than_the_memory_are_refused(tmp_path):
     rows = np.random.default_rng(0).normal(size=(64, 1000)).astype(np.float32)
     zarr.create_array(tmp_path / "x", data=rows, chunks=(64, 1000))

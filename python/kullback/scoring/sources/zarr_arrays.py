@@ -3,7 +3,8 @@
 The metadata of a store is not trusted: codecs are checked before anything is decoded (`zarr_guard`), and chunks that
 could not be decoded within bounded memory are refused. A chunk that is not there
 stands for the fill value in Zarr; here it means that the writer did not come so far, as all rows of logits being equal
-would be a strange file: the array is read up to the first missing chunk.
+would be a strange file: the array is read up to the first missing chunk. Chunks are read from the store once and are
+decoded from the bytes that were checked, whatever happens to the store meanwhile.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from itertools import product
 from typing import Any, NoReturn, cast
 
@@ -24,7 +25,7 @@ from .base import Source
 from .location import Location
 from .numbers import number_type
 from .streamed_rows import Piece, StreamedRows
-from .zarr_guard import check_chunk, check_codecs, chunk_compressor
+from .zarr_guard import ChunkGuard
 
 __all__ = ["ZarrRows", "ZarrSource", "fingerprint_store", "open_zarr"]
 
@@ -46,12 +47,20 @@ def _exists(store: Any, key: str) -> bool:
     return bool(sync(store.exists(key)))
 
 
-def _read_key(store: Any, key: str) -> bytes | None:
+def _read_keys(store: Any, keys: Iterable[str]) -> list[bytes | None]:
+    """Return what is stored under keys, None where nothing is."""
     from zarr.core.buffer import default_buffer_prototype
+    from zarr.core.common import concurrent_map
+    from zarr.core.config import config
     from zarr.core.sync import sync
 
-    buffer = sync(store.get(key, default_buffer_prototype()))
-    return None if buffer is None else cast(bytes, buffer.to_bytes())
+    asked = [(key, default_buffer_prototype()) for key in keys]
+    buffers = sync(concurrent_map(asked, store.get, config.get("async.concurrency")))
+    return [None if buffer is None else buffer.to_bytes() for buffer in buffers]
+
+
+def _read_key(store: Any, key: str) -> bytes | None:
+    return _read_keys(store, [key])[0]
 
 
 def _check_metadata(content: bytes | None, name: str) -> dict[str, Any]:
@@ -67,8 +76,7 @@ def _check_metadata(content: bytes | None, name: str) -> dict[str, Any]:
                 f"it is a {metadata['node_type']} of version {metadata['zarr_format']}; expected version 3"
             )
         if metadata["node_type"] == "array":
-            check_codecs(metadata["codecs"])
-            chunk_compressor(metadata["codecs"])
+            ChunkGuard(metadata["codecs"])
         return cast("dict[str, Any]", metadata)
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise InputError(f"{name} has broken Zarr metadata: {reason_of(error)}") from None
@@ -142,6 +150,12 @@ def _array_names(store: Any) -> list[str]:
         _refuse(store, error)
 
 
+def _as_buffer(content: bytes) -> Any:
+    from zarr.core.buffer import default_buffer_prototype
+
+    return default_buffer_prototype().buffer.from_bytes(content)
+
+
 class ZarrRows:
     """An array seen as rows, cut into bands: the rows that one row of chunks holds.
 
@@ -176,12 +190,15 @@ class ZarrRows:
         self.location = location
         self._store = store
         self._prefix = f"{member}/" if member else ""
-        metadata = _check_metadata(_read_key(store, f"{self._prefix}zarr.json"), self.name)
+        content = _read_key(store, f"{self._prefix}zarr.json") or b""
+        metadata = _check_metadata(content or None, self.name)
         if metadata["node_type"] != "array":
             raise InputError(f"{self.name} is a Zarr group; expected an array")
-        self._compressor, self._checksum_bytes = chunk_compressor(metadata["codecs"])
+        self._guard = ChunkGuard(metadata["codecs"])
+        self._held = {f"{self._prefix}zarr.json": _as_buffer(content)}
         try:
-            self.array: Any = zarr.open_array(store, path=member, mode="r", zarr_format=3)
+            checked = zarr.storage.MemoryStore(self._held, read_only=True)
+            self.array: Any = zarr.open_array(checked, path=member, mode="r", zarr_format=3)
             self.shape: tuple[int, ...] = tuple(self.array.shape)
             chunks = tuple(self.array.shards or self.array.chunks)
         except Exception as error:  # zarr raises many kinds for metadata that contradict themselves
@@ -198,6 +215,7 @@ class ZarrRows:
 
     def _cut(self, chunks: tuple[int, ...]) -> None:
         """Find the axis along which chunks are cut into bands; before it, each index has bands of its own."""
+        self._chunk = chunks
         row_axes = max(len(self.shape) - 1, 1)
         self._axis = next((axis for axis in range(row_axes) if chunks[axis] > 1), row_axes - 1)
         self._step = min(chunks[self._axis], self.shape[self._axis])
@@ -211,7 +229,6 @@ class ZarrRows:
         if n_chunks > _MOST_CHUNKS:
             raise InputError(f"{self.name} cuts a row into {n_chunks} chunks; expected {_MOST_CHUNKS} at most")
         width = self.shape[-1] if len(self.shape) > 1 else 1
-        self._chunk_bytes = chunk_bytes
         self.band_bytes = max(self.rows_per_band * width * itemsize, chunk_bytes * n_chunks)
 
     @property
@@ -231,26 +248,29 @@ class ZarrRows:
             place.insert(0, index)
         return place, last
 
-    def _keys(self, band: int) -> Iterator[str]:
+    def _chunks_of(self, band: int) -> dict[str, tuple[int, ...]]:
+        """Return the keys of a band's chunks, and where each lies in the grid of chunks."""
         place, last = self._place(band)
-        for rest in product(*self._grid[self._axis + 1 :]):
-            yield f"{self._prefix}{self.array.metadata.encode_chunk_key((*place, last, *rest))}"
+        found = ((*place, last, *rest) for rest in product(*self._grid[self._axis + 1 :]))
+        return {f"{self._prefix}{self.array.metadata.encode_chunk_key(where)}": where for where in found}
 
     def _is_present(self, band: int) -> bool:
-        return all(_exists(self._store, key) for key in self._keys(band))
+        return all(_exists(self._store, key) for key in self._chunks_of(band))
 
-    def _check_band(self, band: int) -> None:
-        """Check that the chunks of a band are there and hold no more than they may."""
-        for key in self._keys(band):
-            if self._compressor is None:
-                found = _exists(self._store, key)
-            else:
-                content = _read_key(self._store, key)
-                found = content is not None
-                if content is not None:
-                    check_chunk(content, self._compressor, self._checksum_bytes, self._chunk_bytes, self.name)
-            if not found:
+    def _read_chunks(self, band: int) -> dict[str, Any]:
+        """Return the stored bytes of a band's chunks, checked."""
+        chunks = self._chunks_of(band)
+        found = {}
+        for (key, where), content in zip(chunks.items(), _read_keys(self._store, chunks), strict=True):
+            if content is None:
                 raise InputError(f"{self.name} lacks a chunk of row {self.band_start(band)}")
+            used = [
+                min(chunk, size - index * chunk)
+                for index, chunk, size in zip(where, self._chunk, self.shape, strict=True)
+            ]
+            self._guard.check(content, self._chunk, used, self.array.dtype.itemsize)
+            found[key] = _as_buffer(content)
+        return found
 
     @property
     def n_bands(self) -> int:
@@ -284,8 +304,13 @@ class ZarrRows:
         """Return the rows of a band, decoded."""
         place, last = self._place(band)
         try:
-            self._check_band(band)
-            decoded = self.array[(*place, slice(last * self._step, (last + 1) * self._step))]
+            chunks = self._read_chunks(band)
+            self._held.update(chunks)
+            try:
+                decoded = self.array[(*place, slice(last * self._step, (last + 1) * self._step))]
+            finally:
+                for key in chunks:
+                    del self._held[key]
             return np.ascontiguousarray(decoded).reshape((-1, self.shape[-1]) if len(self.shape) > 1 else -1)
         except InputError:
             raise

@@ -2,64 +2,133 @@
 
 Codecs are taken from a list: those that run nothing from the store and whose decoders refuse damaged bytes. (Blosc is
 not among them: its decoder reads and writes out of bounds when its input is damaged.) A decoder writes as much as the
-compressed bytes say, so before a chunk is decoded it is checked that they hold no more than a chunk.
+compressed bytes say, so before a chunk is decoded it is checked that they hold no more than a chunk. What a shard lacks
+would be decoded as the fill value, so it is checked that it lacks nothing.
 """
 
 from __future__ import annotations
 
 import io
+import math
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
-from ..errors import InputError
+import numpy as np
 
-__all__ = ["check_chunk", "check_codecs", "chunk_compressor"]
+__all__ = ["ChunkGuard"]
 
 _CODECS = {"bytes", "crc32c", "gzip", "sharding_indexed", "transpose", "zstd"}
+_INDEX_CODECS = (["bytes"], ["bytes", "crc32c"])
 _ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
 _STEP = 1 << 20
+_CRC_BYTES = 4
+_NOT_STORED = 2**64 - 1
 
 
-def _codec_names(codecs: Any) -> Iterator[str]:
+def _name(codec: Any) -> str:
+    return str(codec["name"] if isinstance(codec, dict) else codec)
+
+
+def _all_names(codecs: Any) -> Iterator[str]:
     for codec in codecs:
-        name = codec["name"] if isinstance(codec, dict) else codec
-        yield name
-        if name == "sharding_indexed":
+        yield _name(codec)
+        if _name(codec) == "sharding_indexed":
             configuration = codec["configuration"]
-            yield from _codec_names([*configuration["codecs"], *configuration["index_codecs"]])
+            yield from _all_names([*configuration["codecs"], *configuration["index_codecs"]])
 
 
-def check_codecs(codecs: Any) -> None:
-    """Raise a ValueError for codecs that are not read."""
-    strange = sorted(set(_codec_names(codecs)) - _CODECS)
-    if strange:
-        advice = ", as Blosc's decoder is not safe for damaged files" if "blosc" in strange else ""
-        raise ValueError(f"it uses the codecs {strange}; expected some of {sorted(_CODECS)}{advice}")
+class ChunkGuard:
+    """What the codecs of an array allow to check in a stored chunk, or in the chunks of a stored shard.
 
-
-def chunk_compressor(codecs: Any) -> tuple[str | None, int]:
-    """Return the codec that compresses whole chunks, if any, and how many bytes of checksum follow it."""
-    names = [codec["name"] if isinstance(codec, dict) else codec for codec in codecs]
-    compressors = [name for name in names if name in ("gzip", "zstd")]
-    if len(compressors) > 1:
-        raise ValueError(f"it compresses chunks more than once ({compressors})")
-    if not compressors:
-        return None, 0
-    return compressors[0], 4 * names[names.index(compressors[0]) :].count("crc32c")
-
-
-def check_chunk(content: bytes, compressor: str, checksum_bytes: int, limit: int, name: object) -> None:
-    """Refuse a compressed chunk that holds more than `limit` bytes, without decoding it into memory.
+    Parameters
+    ----------
+    codecs : list
+        From the array's metadata.
 
     Raises
     ------
-    InputError
-        If it holds more.
+    ValueError
+        For codecs that are not read.
+    KeyError, TypeError
+        For metadata of another form.
     """
-    content = content[: len(content) - checksum_bytes]
-    if _decoded_size(content, compressor, limit) > limit:
-        raise InputError(f"{name} has a chunk that holds more than the {limit} bytes of a chunk")
+
+    def __init__(self, codecs: Any) -> None:
+        strange = sorted(set(_all_names(codecs)) - _CODECS)
+        if strange:
+            advice = ", as Blosc's decoder is not safe for damaged files" if "blosc" in strange else ""
+            raise ValueError(f"it uses the codecs {strange}; expected some of {sorted(_CODECS)}{advice}")
+        self._inner_shape: tuple[int, ...] | None = None
+        names = [_name(codec) for codec in codecs]
+        if names == ["sharding_indexed"]:
+            configuration = codecs[0]["configuration"]
+            self._inner_shape = tuple(int(size) for size in configuration["chunk_shape"])
+            self._read_index_codecs(configuration)
+            names = [_name(codec) for codec in configuration["codecs"]]
+        if "sharding_indexed" in names:
+            raise ValueError(
+                f"it combines sharding with other codecs or shards ({names}); expected one level of shards"
+            )
+        compressors = [name for name in names if name in ("gzip", "zstd")]
+        if len(compressors) > 1:
+            raise ValueError(f"it compresses chunks more than once ({compressors})")
+        self._compressor = compressors[0] if compressors else None
+        self._checksum_bytes = _CRC_BYTES * names[names.index(compressors[0]) :].count("crc32c") if compressors else 0
+
+    def _read_index_codecs(self, configuration: Any) -> None:
+        codecs = configuration["index_codecs"]
+        if [_name(codec) for codec in codecs] not in _INDEX_CODECS:
+            raise ValueError(f"it stores the index of its shards by {codecs}; expected bytes, with crc32c or without")
+        endian = codecs[0]["configuration"]["endian"] if isinstance(codecs[0], dict) else "little"
+        self._index_type = np.dtype({"little": "<u8", "big": ">u8"}[endian])
+        self._index_checksum_bytes = _CRC_BYTES * (len(codecs) - 1)
+        self._index_at_end = {"start": False, "end": True}[configuration.get("index_location", "end")]
+
+    def check(self, content: bytes, chunk: Sequence[int], used: Sequence[int], itemsize: int) -> None:
+        """Check what can be checked before the bytes are decoded.
+
+        Parameters
+        ----------
+        content : bytes
+            As stored under the key of the chunk or shard.
+        chunk : sequence of int
+            Its shape.
+        used : sequence of int
+            The part of it that lies within the array.
+        itemsize : int
+            Bytes of a number.
+
+        Raises
+        ------
+        ValueError
+            If chunks hold more than they may, or are missing from a shard.
+        """
+        if self._inner_shape is None:
+            self._check_size(content, math.prod(chunk) * itemsize)
+            return
+        counts = [size // inner for size, inner in zip(chunk, self._inner_shape, strict=True)]
+        index_bytes = 16 * math.prod(counts)
+        stored = index_bytes + self._index_checksum_bytes
+        if len(content) < stored:
+            raise ValueError(f"a shard has {len(content)} bytes; expected at least {stored}, the size of its index")
+        start = len(content) - stored if self._index_at_end else 0
+        index = np.frombuffer(content, self._index_type, index_bytes // 8, start).reshape((*counts, 2))
+        needed = tuple(slice(math.ceil(size / inner)) for size, inner in zip(used, self._inner_shape, strict=True))
+        for offset, length in index[needed].reshape(-1, 2).tolist():
+            if offset == length == _NOT_STORED:
+                raise ValueError("a shard lacks some of its chunks")
+            if offset + length > len(content):
+                raise ValueError(f"a shard of {len(content)} bytes has a chunk that ends at byte {offset + length}")
+            self._check_size(content[offset : offset + length], math.prod(self._inner_shape) * itemsize)
+
+    def _check_size(self, content: bytes, limit: int) -> None:
+        """Refuse a compressed chunk that holds more than `limit` bytes, without decoding it into memory."""
+        if self._compressor is None:
+            return
+        content = content[: len(content) - self._checksum_bytes]
+        if _decoded_size(content, self._compressor, limit) > limit:
+            raise ValueError(f"a chunk holds more than the {limit} bytes of a chunk")
 
 
 def _decoded_size(content: bytes, compressor: str, limit: int) -> int:
