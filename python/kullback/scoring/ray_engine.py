@@ -10,9 +10,10 @@ from __future__ import annotations
 
 import pickle
 import sys
+import threading
 import warnings
-from collections.abc import Generator, Sequence
-from contextlib import closing, redirect_stdout, suppress
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import closing, contextmanager, redirect_stdout, suppress
 from typing import TYPE_CHECKING, Any
 
 from .errors import reason_of
@@ -34,6 +35,10 @@ _MOST_TASKS = 4096
 
 # The next part waits at the worker, so that none is idle while the driver is told about the last one.
 _PARTS_AT_WORKER = 2
+
+# What Ray Data calls the thread that fetches results; others of its threads wait for more work and never end.
+_FETCHER = "iter_threaded"
+_SECONDS_TO_END = 5.0
 
 # A part whose worker dies more often than that is to blame for it.
 _RETRIES = 10
@@ -101,13 +106,28 @@ def _outcomes(ray: Any, job: Job, missing: Sequence[Missing]) -> Generator[Outco
             )
         try:
             batches = iter(results.iter_batches(batch_size=None, batch_format="numpy", prefetch_batches=0))
-            with closing(batches):  # its thread must not outlive the connection
+            with _fetcher_ended(), closing(batches):
                 for batch in batches:
                     for payload in batch["outcome"]:
                         yield pickle.loads(payload)
         except ray.exceptions.RayError as error:
             reason = reason_of(error).rstrip(".")
             raise OSError(f"Ray could not finish the run: {reason}; finished parts are kept") from None
+
+
+@contextmanager
+def _fetcher_ended() -> Iterator[None]:
+    """Wait for the thread that fetches results, which is told to end but may be at it.
+
+    Ray ends the process if a thread uses a connection that has been closed.
+    """
+    before = set(threading.enumerate())
+    try:
+        yield
+    finally:
+        for thread in set(threading.enumerate()) - before:
+            if thread.name == _FETCHER:
+                thread.join(_SECONDS_TO_END)
 
 
 def _as_given(error: Exception, job: Job) -> Exception:
