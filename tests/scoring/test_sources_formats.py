@@ -401,6 +401,9 @@ def test_zarr_shards_that_are_refused(tmp_path):
     write_shards(tmp_path / "index", rows, index_codecs=[TransposeCodec(order=(2, 0, 1)), BytesCodec()])
     with pytest.raises(InputError, match="stores the index of its shards by"):
         open_source(tmp_path / "index")
+    zarr.create_array(tmp_path / "many", shape=(300, 300), chunks=(1, 1), shards=(300, 300), dtype="float32")
+    with pytest.raises(InputError, match="cuts a shard into 90000 chunks; expected 65536 at most"):
+        open_source(tmp_path / "many")
 
 
 def test_pieces_larger_than_the_memory_are_refused(tmp_path):

@@ -32,6 +32,7 @@ __all__ = ["ZarrRows", "ZarrSource", "fingerprint_store", "open_zarr"]
 _METADATA_LIMIT = 16 << 20
 _CHUNK_LIMIT = 1 << 31
 _MOST_CHUNKS = 1 << 14
+_MOST_IN_SHARD = 1 << 16
 
 # Larger blocks are given back to the system when they are freed.
 _KEPT_BY_ALLOCATOR = 32 << 20
@@ -228,6 +229,9 @@ class ZarrRows:
             raise InputError(f"{self.name} has chunks of {chunk_bytes} bytes; expected {_CHUNK_LIMIT} at most")
         if n_chunks > _MOST_CHUNKS:
             raise InputError(f"{self.name} cuts a row into {n_chunks} chunks; expected {_MOST_CHUNKS} at most")
+        n_inner = math.prod(chunks) // math.prod(self.array.chunks)
+        if n_inner > _MOST_IN_SHARD:
+            raise InputError(f"{self.name} cuts a shard into {n_inner} chunks; expected {_MOST_IN_SHARD} at most")
         width = self.shape[-1] if len(self.shape) > 1 else 1
         self.band_bytes = max(self.rows_per_band * width * itemsize, chunk_bytes * n_chunks)
 
