@@ -1,10 +1,10 @@
 """Zarr version 3 arrays of shape (..., rows, vocabulary), in local folders and behind URLs, read chunk by chunk.
 
 The metadata of a store is not trusted: codecs are checked before anything is decoded (`zarr_guard`), and chunks that
-could not be decoded within bounded memory are refused. A chunk that is not there
-stands for the fill value in Zarr; here it means that the writer did not come so far, as all rows of logits being equal
-would be a strange file: the array is read up to the first missing chunk. Chunks are read from the store once and are
-decoded from the bytes that were checked, whatever happens to the store meanwhile.
+could not be decoded within bounded memory are refused. A chunk that is not there stands for the fill value in Zarr;
+here it means that the writer did not come so far, as all rows of logits being equal would be a strange file: the
+array is read up to the first missing chunk. Chunks are read from the store once and are decoded from the bytes that
+were checked, whatever happens to the store meanwhile.
 """
 
 from __future__ import annotations
@@ -48,30 +48,25 @@ def _exists(store: Any, key: str) -> bool:
     return bool(sync(store.exists(key)))
 
 
-def _read_keys(store: Any, keys: Iterable[str]) -> list[bytes | None]:
-    """Return what is stored under keys, None where nothing is."""
+def _read(store: Any, keys: Iterable[str]) -> list[Any]:
+    """Return zarr's buffers of what is stored under keys, None where nothing is."""
     from zarr.core.buffer import default_buffer_prototype
     from zarr.core.common import concurrent_map
     from zarr.core.config import config
     from zarr.core.sync import sync
 
     asked = [(key, default_buffer_prototype()) for key in keys]
-    buffers = sync(concurrent_map(asked, store.get, config.get("async.concurrency")))
-    return [None if buffer is None else buffer.to_bytes() for buffer in buffers]
+    return sync(concurrent_map(asked, store.get, config.get("async.concurrency")))
 
 
-def _read_key(store: Any, key: str) -> bytes | None:
-    return _read_keys(store, [key])[0]
-
-
-def _check_metadata(content: bytes | None, name: str) -> dict[str, Any]:
+def _check_metadata(stored: Any, name: str) -> dict[str, Any]:
     """Return the metadata of a node, with the codecs of an array checked."""
-    if content is None:
+    if stored is None:
         raise InputError(f"{name} holds no Zarr array or group of version 3 (there is no zarr.json)")
     try:
-        if len(content) > _METADATA_LIMIT:
-            raise ValueError(f"its metadata have {len(content)} bytes, more than {_METADATA_LIMIT}")
-        metadata = json.loads(content)
+        if len(stored) > _METADATA_LIMIT:
+            raise ValueError(f"its metadata have {len(stored)} bytes, more than {_METADATA_LIMIT}")
+        metadata = json.loads(stored.to_bytes())
         if metadata["zarr_format"] != 3 or metadata["node_type"] not in ("array", "group"):
             raise ValueError(
                 f"it is a {metadata['node_type']} of version {metadata['zarr_format']}; expected version 3"
@@ -117,7 +112,8 @@ def open_zarr(location: Location, kind: str) -> Source:
     """
     store = _open_store(location)
     try:
-        metadata = _check_metadata(_read_key(store, "zarr.json"), location.place)
+        [stored] = _read(store, ["zarr.json"])
+        metadata = _check_metadata(stored, location.place)
     except InputError:
         raise
     except Exception as error:  # whatever a remote file system raises
@@ -149,12 +145,6 @@ def _array_names(store: Any) -> list[str]:
         return sorted(name for name, _ in group.arrays())
     except Exception as error:  # the members of a hostile group may be anything
         _refuse(store, error)
-
-
-def _as_buffer(content: bytes) -> Any:
-    from zarr.core.buffer import default_buffer_prototype
-
-    return default_buffer_prototype().buffer.from_bytes(content)
 
 
 class ZarrRows:
@@ -191,12 +181,13 @@ class ZarrRows:
         self.location = location
         self._store = store
         self._prefix = f"{member}/" if member else ""
-        content = _read_key(store, f"{self._prefix}zarr.json") or b""
-        metadata = _check_metadata(content or None, self.name)
+        key = f"{self._prefix}zarr.json"
+        [stored] = _read(store, [key])
+        metadata = _check_metadata(stored, self.name)
         if metadata["node_type"] != "array":
             raise InputError(f"{self.name} is a Zarr group; expected an array")
         self._guard = ChunkGuard(metadata["codecs"])
-        self._held = {f"{self._prefix}zarr.json": _as_buffer(content)}
+        self._held = {key: stored}
         try:
             checked = zarr.storage.MemoryStore(self._held, read_only=True)
             self.array: Any = zarr.open_array(checked, path=member, mode="r", zarr_format=3)
@@ -262,18 +253,18 @@ class ZarrRows:
         return all(_exists(self._store, key) for key in self._chunks_of(band))
 
     def _read_chunks(self, band: int) -> dict[str, Any]:
-        """Return the stored bytes of a band's chunks, checked."""
+        """Return what is stored of a band's chunks, checked."""
         chunks = self._chunks_of(band)
-        found = {}
-        for (key, where), content in zip(chunks.items(), _read_keys(self._store, chunks), strict=True):
-            if content is None:
+        found = dict(zip(chunks, _read(self._store, chunks), strict=True))
+        for key, stored in found.items():
+            if stored is None:
                 raise InputError(f"{self.name} lacks a chunk of row {self.band_start(band)}")
             used = [
                 min(chunk, size - index * chunk)
-                for index, chunk, size in zip(where, self._chunk, self.shape, strict=True)
+                for index, chunk, size in zip(chunks[key], self._chunk, self.shape, strict=True)
             ]
+            content = memoryview(stored.as_numpy_array())
             self._guard.check(content, self._chunk, used, self.array.dtype.itemsize)
-            found[key] = _as_buffer(content)
         return found
 
     @property

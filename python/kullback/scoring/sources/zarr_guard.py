@@ -85,12 +85,12 @@ class ChunkGuard:
         self._index_checksum_bytes = _CRC_BYTES * (len(codecs) - 1)
         self._index_at_end = {"start": False, "end": True}[configuration.get("index_location", "end")]
 
-    def check(self, content: bytes, chunk: Sequence[int], used: Sequence[int], itemsize: int) -> None:
+    def check(self, content: memoryview, chunk: Sequence[int], used: Sequence[int], itemsize: int) -> None:
         """Check what can be checked before the bytes are decoded.
 
         Parameters
         ----------
-        content : bytes
+        content : memoryview
             As stored under the key of the chunk or shard.
         chunk : sequence of int
             Its shape.
@@ -122,12 +122,12 @@ class ChunkGuard:
                 raise ValueError(f"a shard of {len(content)} bytes has a chunk that ends at byte {offset + length}")
             self._check_size(content[offset : offset + length], math.prod(self._inner_shape) * itemsize)
 
-    def _check_size(self, content: bytes, limit: int) -> None:
+    def _check_size(self, content: memoryview, limit: int) -> None:
         """Refuse a compressed chunk that holds more than `limit` bytes, without decoding it into memory."""
         if self._compressor is None:
             return
-        content = content[: len(content) - self._checksum_bytes]
-        if _decoded_size(content, self._compressor, limit) > limit:
+        compressed = bytes(content[: len(content) - self._checksum_bytes])
+        if _decoded_size(compressed, self._compressor, limit) > limit:
             raise ValueError(f"a chunk holds more than the {limit} bytes of a chunk")
 
 
