@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..comparison import compare
+from .arrow_numbers import as_arrow, as_numpy
 from .errors import InputError, UsageError
 from .options import normalise_metrics
 from .sources.arrow import as_rows, list_values, list_width, row_type
@@ -137,7 +138,7 @@ def score_batch(
             where = f" (rows counted from row {start} on)" if start else ""
             raise InputError(f"{error}{where}") from None
         arrays = {key: piece.column(index) for key, index in keys.items()}
-        arrays |= {name: pa.array(comparison[name]) for name in comparison}
+        arrays |= {name: as_arrow(comparison[name]) for name in comparison}
         found.append(pa.record_batch(arrays))
         start += len(piece)
     return found[0] if len(found) == 1 else pa.concat_batches(found)
@@ -191,5 +192,4 @@ def _targets(column: Any, start: int) -> NDArray[Any]:
         raise InputError(
             f"the target column has a null among rows {start} to {start + len(column)}; expected token ids"
         )
-    ids: NDArray[Any] = column.to_numpy(zero_copy_only=False)
-    return ids
+    return as_numpy(column)

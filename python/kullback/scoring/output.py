@@ -17,6 +17,7 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from .arrow_numbers import as_arrow, as_numpy
 from .errors import OutputError
 from .inputs import NOISE_FLOOR
 from .manifest import SCHEMA_VERSION, difference, with_texts
@@ -228,9 +229,9 @@ class RunDirectory:
 
         n_rows = len(next(iter(columns.values())))
         arrays = {
-            key: pa.nulls(n_rows, pa.int64()) if values is None else pa.array(values) for key, values in keys.items()
+            key: pa.nulls(n_rows, pa.int64()) if values is None else as_arrow(values) for key, values in keys.items()
         }
-        arrays |= {column: pa.array(values) for column, values in columns.items()}
+        arrays |= {column: as_arrow(values) for column, values in columns.items()}
         table = pa.table({column: arrays[column] for column in self._columns})
         write_atomically(
             self.part_path(name, number),
@@ -265,7 +266,7 @@ class PartColumns(Mapping[str, NDArray[Any]]):
 
         if name not in self._names:
             raise KeyError(name)
-        pieces = []
+        pieces: list[NDArray[Any]] = []
         for path in self._paths:
             footer = self._footers.get(path)
             with pq.ParquetFile(path, metadata=footer, pre_buffer=False) as file:  # a third of the time of read_table
@@ -273,7 +274,7 @@ class PartColumns(Mapping[str, NDArray[Any]]):
                 column = file.read([name], use_threads=False).column(0)
             if column.null_count:
                 raise KeyError(name)
-            pieces.append(column.to_numpy())
+            pieces.extend(map(as_numpy, column.chunks))
         return np.concatenate(pieces)
 
     def __iter__(self) -> Iterator[str]:

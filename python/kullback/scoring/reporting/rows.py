@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ..arrow_numbers import as_numpy
 from ..errors import InputError, reason_of
 from ..output import part_path
 from .gather import Run
@@ -102,9 +103,10 @@ class Rows:
 
 def _array(column: Any) -> NDArray[Any] | None:
     """Return a column as an array, or None if it says nothing in any row."""
+    import pyarrow as pa
+
     if column.null_count:
         return None
-    values: NDArray[Any] = column.to_numpy(zero_copy_only=False)
-    if values.dtype.kind not in "iuf":
+    if not (pa.types.is_integer(column.type) or pa.types.is_floating(column.type)):
         raise InputError(f"a column of numbers was expected in the parts, not one of {column.type}")
-    return values
+    return as_numpy(column)

@@ -11,6 +11,7 @@ from typing import Any, NoReturn
 import numpy as np
 from numpy.typing import NDArray
 
+from ..arrow_numbers import as_numpy
 from ..errors import InputError, reason_of
 from .numbers import NumberType, number_type
 
@@ -112,7 +113,7 @@ def list_values(array: Any, width: int, first_row: int, name: object) -> Any:
     if pa.types.is_fixed_size_list(array.type):
         values = array.values.slice(array.offset * width, len(array) * width)
     else:
-        offsets = np.asarray(array.offsets)
+        offsets = as_numpy(array.offsets)
         odd = np.flatnonzero(np.diff(offsets) != width)
         if odd.size:
             raise InputError(
@@ -127,5 +128,4 @@ def list_values(array: Any, width: int, first_row: int, name: object) -> Any:
 
 def as_rows(values: Any, width: int) -> NDArray[Any]:
     """Return the numbers of an Arrow array as rows, not copied."""
-    rows: NDArray[Any] = values.to_numpy(zero_copy_only=True).reshape(-1, width)
-    return rows
+    return as_numpy(values).reshape(-1, width)

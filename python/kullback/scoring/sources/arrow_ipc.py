@@ -131,6 +131,7 @@ def open_arrow(file: MappedFile, kind: str, member: str | None = None) -> ArrowS
     try:
         buffer = file.arrow_buffer()
         contents = _scan(file, buffer, is_file, kind, member, name)
+        file.release(0, file.size)  # of compressed batches the first was read
         if contents.offsets is None:
             return CompressedArrowSource(file, kind, name, contents, is_file)
     except (pa.ArrowException, OSError, OverflowError, NotImplementedError, KeyError, UnicodeDecodeError) as error:

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from ..arrow_numbers import as_numpy
 from ..errors import InputError, reason_of
 from .arrow import refuse
 from .location import Location
@@ -186,8 +187,8 @@ def _parquet_rows(path: object, ids: str | None, log_probs: str | None) -> Itera
                     if not (found.is_valid and logs.is_valid) or found.values.null_count or logs.values.null_count:
                         raise InputError(f"{path} has a null among its tokens")
                     yield (
-                        found.values.to_numpy(zero_copy_only=False).astype(np.int64),
-                        logs.values.to_numpy(zero_copy_only=False).astype(np.float64),
+                        as_numpy(found.values).astype(np.int64),
+                        as_numpy(logs.values).astype(np.float64),
                     )
     except (pa.ArrowException, OSError, UnicodeDecodeError, OverflowError) as error:
         refuse(path, error)
