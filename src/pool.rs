@@ -88,7 +88,9 @@ pub fn share<T>(
 ) -> Result<()> {
     let threads = threads.clamp(1, MAX_THREADS);
     let helpers = threads.min(items.len()).saturating_sub(1);
-    let Some(tagged) = (helpers > 0).then(|| pool(threads)).flatten() else { return items.try_for_each(run) };
+    // Not one thread more than can be busy: it would be woken all the same, and while it looks for work take turns with
+    // one that has some.
+    let Some(tagged) = (helpers > 0).then(|| pool(threads - 1)).flatten() else { return items.try_for_each(run) };
     let items = Mutex::new(items.enumerate());
     let failed: Mutex<Option<(usize, Error)>> = Mutex::new(None);
     let work = || {
