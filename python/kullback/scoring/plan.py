@@ -23,7 +23,8 @@ _PART_ROWS = 1 << 16
 # Larger blocks than this bring no speed.
 _BLOCK_BYTES = 96 << 20
 
-# What a process takes before it has read a row, and what allocators keep: 80 MiB with NumPy and pyarrow, 120 with zarr.
+# What a process takes before it has read a row, and what allocators keep: 80 to 105 MiB with NumPy and pyarrow, 95 to
+# 120 with zarr; the more where the libraries were installed a moment ago, as Linux then maps them in larger pieces.
 _BASE_BYTES = 144 << 20
 
 # Where that leaves nothing, rows in flight get this share all the same: smaller blocks would only be slow.
