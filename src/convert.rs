@@ -64,15 +64,35 @@ fn gather<T: Copy>(from: &[T], start: usize, stride: isize, out: &mut [T]) {
     }
 }
 
+/// Numbers of two bytes. (A trait and not functions as arguments, which would not be compiled for the instruction set.)
+trait Half: Copy + Into<f32> {
+    /// Widens the numbers of a slice, a multiple of sixteen.
+    fn widen_vectors<S: Simd>(from: &[Self], out: &mut [f32]);
+}
+
+impl Half for f16 {
+    #[inline(always)]
+    fn widen_vectors<S: Simd>(from: &[f16], out: &mut [f32]) {
+        S::widen_f16(from, out);
+    }
+}
+
+impl Half for bf16 {
+    #[inline(always)]
+    fn widen_vectors<S: Simd>(from: &[bf16], out: &mut [f32]) {
+        S::widen_bf16(from, out);
+    }
+}
+
 /// Widens contiguous numbers of two bytes: whole vectors at once, the rest one by one.
 #[inline(always)]
-fn widen<H: Copy>(from: &[H], out: &mut [f32], vectors: impl Fn(&[H], &mut [f32]), one: impl Fn(H) -> f32) {
+fn widen<S: Simd, H: Half>(from: &[H], out: &mut [f32]) {
     let whole = out.len() - out.len() % f32::LANES;
     let (from, from_rest) = from[..out.len()].split_at(whole);
     let (out, out_rest) = out.split_at_mut(whole);
-    vectors(from, out);
+    H::widen_vectors::<S>(from, out);
     for (&x, out) in from_rest.iter().zip(out_rest) {
-        *out = one(x);
+        *out = x.into();
     }
 }
 
@@ -90,8 +110,8 @@ impl InPlace for f32 {
         let at = |i: usize| start.wrapping_add_signed(stride * i as isize);
         match numbers {
             Numbers::F32(n) => gather(n, start, stride, out),
-            Numbers::F16(n) if stride == 1 => widen(&n[start..], out, S::widen_f16, f16::to_f32),
-            Numbers::BF16(n) if stride == 1 => widen(&n[start..], out, S::widen_bf16, bf16::to_f32),
+            Numbers::F16(n) if stride == 1 => widen::<S, _>(&n[start..], out),
+            Numbers::BF16(n) if stride == 1 => widen::<S, _>(&n[start..], out),
             Numbers::F16(n) => out.iter_mut().enumerate().for_each(|(i, value)| *value = n[at(i)].to_f32()),
             Numbers::BF16(n) => out.iter_mut().enumerate().for_each(|(i, value)| *value = n[at(i)].to_f32()),
             Numbers::F64(n) => {

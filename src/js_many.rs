@@ -71,15 +71,11 @@ impl<F: Source> Kernel for Pass<'_, '_, F> {
         let mut sum: Sum = [0.0; 16];
         for from in (self.from..self.to).step_by(BLOCK) {
             let len = BLOCK.min(self.to - from);
-            let blocks: Vec<_> = self
-                .pairs
-                .iter()
-                .zip(&mut scratch)
-                .map(|(((x, y), _), (scratch_x, scratch_y))| {
-                    let x = x.block::<S, f64>(from, len, scratch_x, F::NONE);
-                    (x, y.block::<S, f64>(from, len, scratch_y, F::NONE))
-                })
-                .collect();
+            let mut blocks = Vec::with_capacity(self.pairs.len());
+            for (((x, y), _), (scratch_x, scratch_y)) in self.pairs.iter().zip(&mut scratch) {
+                let x = x.block::<S, f64>(from, len, scratch_x, F::NONE);
+                blocks.push((x, y.block::<S, f64>(from, len, scratch_y, F::NONE)));
+            }
             for at in (0..len).step_by(f64::LANES) {
                 let mut larger = S::F64::constant(f64::NEG_INFINITY);
                 for (m, ((x, y), (_, source))) in blocks.iter().zip(self.pairs).enumerate() {
@@ -104,8 +100,10 @@ impl<F: Source> Kernel for Pass<'_, '_, F> {
 fn terms<V: Vector>(logs: &mut [V], weights: &[f64]) -> V {
     let (zero, none) = (V::zero(), V::constant(f64::NEG_INFINITY));
     let tiny = V::constant(f64::MIN_POSITIVE);
-    let top = logs.iter().fold(none, |top, log| log.max(top));
-    let (mut mixed, mut mean) = (zero, zero);
+    let (mut top, mut mixed, mut mean) = (none, zero, zero);
+    for log in &*logs {
+        top = log.max(top);
+    }
     for (log, &weight) in logs.iter_mut().zip(weights) {
         // Without any probability in the column, all are as one.
         *log = V::select(none.lt(top), *log - top, zero);

@@ -263,12 +263,14 @@ fn add_block<V: Vector, K: Term, const EXACT: bool>(
 #[inline(always)]
 fn has_gap<V: Vector, K: Term>(ps: &[V::Elem], qs: &[V::Elem]) -> bool {
     let (lanes, zero) = (V::Elem::LANES, V::zero());
-    let alone = |zeros: V, others: V| zero.lt(others).and(zeros.eq(zero)).count() > 0;
-    let pairs = ps.chunks_exact(lanes).zip(qs.chunks_exact(lanes));
-    pairs.map(|(p, q)| (V::load(p), V::load(q))).any(|(p, q)| {
-        let [zero_p, zero_q] = K::INFINITE_AT_ZERO;
-        (zero_q && alone(q, p)) || (zero_p && alone(p, q))
-    })
+    let [zero_p, zero_q] = K::INFINITE_AT_ZERO;
+    for (p, q) in ps.chunks_exact(lanes).zip(qs.chunks_exact(lanes)) {
+        let (p, q) = (V::load(p), V::load(q));
+        if zero_q && zero.lt(p).and(q.eq(zero)).count() > 0 || zero_p && zero.lt(q).and(p.eq(zero)).count() > 0 {
+            return true;
+        }
+    }
+    false
 }
 
 /// The sums over part of a row.

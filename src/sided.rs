@@ -131,8 +131,8 @@ impl Source for WeightSource {
 
     #[inline(always)]
     fn sided<V: Vector>(&self, x: V, y: V) -> Sided<V> {
-        let [scale_p, scale_q] = self.scale.map(V::constant);
-        let [ratio, ratio_low] = self.ratio.map(V::constant);
+        let [scale_p, scale_q] = V::constants(self.scale);
+        let [ratio, ratio_low] = V::constants(self.ratio);
         let pair = Pair::from_weights(x * scale_p, y * scale_q, ratio, ratio_low);
         let Pair { t, s, z, q_larger, .. } = pair;
         let log_big = math::ln_any(pair.big) - V::constant(libm::log(self.mass));

@@ -199,8 +199,8 @@ impl<K: Terms> Kernel for WeightPass<'_, K> {
     fn run<S: Simd>(self) -> Self::Output {
         let (mut scratch_p, mut scratch_q) = (Scratch::<f64>::new(), Scratch::<f64>::new());
         let mut sums: [Sum; MAX_SUMS] = [[0.0; 16]; MAX_SUMS];
-        let [ratio, ratio_low] = self.ratio.map(S::F64::constant);
-        let scale = self.scale.map(S::F64::constant);
+        let [ratio, ratio_low] = S::F64::constants(self.ratio);
+        let scale = S::F64::constants(self.scale);
         for from in (self.from..self.to).step_by(BLOCK) {
             let len = BLOCK.min(self.to - from);
             let ps = self.p.block::<S, f64>(from, len, &mut scratch_p, 0.0);

@@ -63,8 +63,8 @@ impl<V: Vector, const EXACT: bool> Constants<V, EXACT> {
         let (smallest, normal) = if V::Elem::LANES == f32::LANES { (-151, -125) } else { (-1076, -1020) };
         let below = (exponent(frame.scale[0].min(frame.scale[1])) + smallest).max(normal);
         Self {
-            scale: frame.scale.map(V::constant),
-            ratio: [high, (frame.ratio[0] - high) + frame.ratio[1]].map(V::constant),
+            scale: V::constants(frame.scale),
+            ratio: V::constants([high, (frame.ratio[0] - high) + frame.ratio[1]]),
             tiny: V::constant(power_of_two(below)),
         }
     }

@@ -160,6 +160,16 @@ def test_bits_do_not_depend_on_the_instruction_set(native, rng):
             np.testing.assert_array_equal(actual.view(np.int64), expected.view(np.int64), err_msg=isa)
 
 
+@pytest.mark.skipif(sys.platform != "linux" or shutil.which("nm") is None, reason="needs nm")
+def test_no_vector_instruction_is_a_function_call(native):
+    """A closure may be compiled without the instruction set of the kernel around it: it calls what should be there."""
+    from kullback._core import _native
+
+    listed = subprocess.run(["nm", "--demangle", _native.__file__], capture_output=True, text=True, check=True).stdout
+    assert "kullback::simd::" in listed
+    assert set(re.findall(r"core_arch::\w+::\w+::(_mm\w+)", listed)) == set()
+
+
 def test_the_instruction_set_can_be_chosen_by_environment(native):
     script = "import kullback as kb; print(kb.info()['isa'])"
     assert python(script, KULLBACK_ISA="scalar").stdout.strip() == "scalar"

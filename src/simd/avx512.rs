@@ -48,7 +48,9 @@ impl Simd for Avx512 {
             // SAFETY: the machine has what it needs.
             unsafe { widen_bf16_by_bytes(from, out) }
         } else {
-            super::widen(from, out, Self::load_bf16);
+            for (from, out) in from.chunks_exact(f32::LANES).zip(out.chunks_exact_mut(f32::LANES)) {
+                Self::load_bf16(from).store(out);
+            }
         }
     }
 }

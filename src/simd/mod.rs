@@ -213,6 +213,15 @@ pub trait Vector: Copy + Add<Output = Self> + Sub<Output = Self> + Mul<Output = 
     fn constant(x: f64) -> Self {
         Self::splat(Self::Elem::from_f64(x))
     }
+    /// Constants given in float64. (`map` would not be compiled for the instruction set.)
+    #[inline(always)]
+    fn constants<const N: usize>(numbers: [f64; N]) -> [Self; N] {
+        let mut found = [Self::zero(); N];
+        for (found, x) in found.iter_mut().zip(numbers) {
+            *found = Self::constant(x);
+        }
+        found
+    }
     /// Zero in every lane.
     #[inline(always)]
     fn zero() -> Self {
@@ -274,20 +283,16 @@ pub trait Simd {
     /// Widens the numbers of a slice, a multiple of sixteen.
     #[inline(always)]
     fn widen_f16(from: &[f16], out: &mut [f32]) {
-        widen(from, out, Self::load_f16);
+        for (from, out) in from.chunks_exact(f32::LANES).zip(out.chunks_exact_mut(f32::LANES)) {
+            Self::load_f16(from).store(out);
+        }
     }
     /// Widens the numbers of a slice, a multiple of sixteen.
     #[inline(always)]
     fn widen_bf16(from: &[bf16], out: &mut [f32]) {
-        widen(from, out, Self::load_bf16);
-    }
-}
-
-/// Widens the numbers of a slice, sixteen at a time.
-#[inline(always)]
-fn widen<V: Vector<Elem = f32>, H>(from: &[H], out: &mut [f32], load: impl Fn(&[H]) -> V) {
-    for (from, out) in from.chunks_exact(f32::LANES).zip(out.chunks_exact_mut(f32::LANES)) {
-        load(from).store(out);
+        for (from, out) in from.chunks_exact(f32::LANES).zip(out.chunks_exact_mut(f32::LANES)) {
+            Self::load_bf16(from).store(out);
+        }
     }
 }
 

@@ -201,7 +201,7 @@ fn add_rows<K: Number, V: Vector<Elem = K>, const SQUARES: bool>(
     coefficients: &[f64; GROUP],
     sums: &mut [f64],
 ) {
-    let coefficients = coefficients.map(V::constant);
+    let coefficients = V::constants(*coefficients);
     let lift = V::constant(K::LIFT);
     let rows: [&[K]; GROUP] = std::array::from_fn(|r| &rows[r * stride..(r + 1) * stride]);
     let mut at = 0;

@@ -289,7 +289,7 @@ fn survey<V: Vector>(row: &[V::Elem]) -> Option<(f64, f64, bool)> {
         above = x.max(above);
         below = V::select(regular, V::zero() - x, none).max(below);
     }
-    sound.then(|| (-below.largest().to_f64(), above.largest().to_f64(), finite))
+    if sound { Some((-below.largest().to_f64(), above.largest().to_f64(), finite)) } else { None }
 }
 
 impl<C: Cost> Kernel for Look<'_, C> {
