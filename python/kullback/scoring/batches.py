@@ -139,7 +139,7 @@ def score_batch(
             raise InputError(f"{error}{where}") from None
         arrays = {key: piece.column(index) for key, index in keys.items()}
         arrays |= {name: as_arrow(comparison[name]) for name in comparison}
-        found.append(pa.record_batch(arrays))
+        found.append(pa.RecordBatch.from_pydict(arrays))
         start += len(piece)
     return found[0] if len(found) == 1 else pa.concat_batches(found)
 
